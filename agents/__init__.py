@@ -1,0 +1,1 @@
+"""Node side: accelerators, streams, the pose pipeline and what a node tells the fleet."""

@@ -1,0 +1,1 @@
+"""The model zoo: manifests, artifacts, conversion, preprocessing and pose decoding."""
