@@ -1,0 +1,1 @@
+"""Where a node's reports go: `RedisSink` in a fleet, `MemorySink` in tests and without one."""

@@ -1,0 +1,1 @@
+"""Converters: from the format a network is published in to the one an accelerator runs."""

@@ -1,4 +1,4 @@
-"""Read a TensorFlow.js graph model (model.json + weight shards) and write it as a TensorFlow GraphDef.
+"""Turn a TensorFlow.js graph model (model.json + weight shards) into a TensorFlow GraphDef.
 
 OpenVINO's TensorFlow front end reads GraphDef, so TensorFlow itself is never needed. The protobuf
 wire format is written by hand: GraphDef needs two wire types and eleven field numbers, all of them
@@ -112,7 +112,7 @@ def _value(value: Mapping[str, Any], key: str) -> bytes:
             return _field(1, b"".join(_list_items(content, key)))
         if kind in _SCALARS:
             number, encode = _SCALARS[kind]
-            return encode(number, content)
+            return bytes(encode(number, content))
     raise ConversionError(f"attribute {key} has no value this converter knows: {sorted(value)}")
 
 

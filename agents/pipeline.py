@@ -1,0 +1,155 @@
+"""One frame through convert -> resize -> infer -> group, with a duration for each stage.
+
+A `PoseLane` belongs to one thread. Nothing is copied between the stages: the frame is resized
+straight into the request's own memory, and the decoder reads the request's own outputs.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from agents.accelerators.base import Accelerator, Lane, NetworkFile, Precision, Session
+from agents.streams.base import Frame, Pixels
+from models.artifacts import Progress, silent
+from models.convert.openvino_ir import ensure_ir
+from models.decoders import make_decoder
+from models.decoders.base import Decoder
+from models.geometry import ImageTransform
+from models.manifest import ModelManifest
+from models.poses import PoseBuffer, PoseSet
+from models.preprocess import Preprocessor
+
+STAGES = ("wait", "convert", "resize", "infer", "group")
+"""Stages of a frame, in order; ``wait`` is the time in the slot."""
+
+
+class PoseLane:
+    """One request of a session with everything a frame needs on its way through it."""
+
+    def __init__(self, lane: Lane, preprocessor: Preprocessor, decoder: Decoder) -> None:
+        self._lane = lane
+        self._preprocessor = preprocessor
+        self._decoder = decoder
+        self.skeleton = decoder.skeleton
+        self.buffer = PoseBuffer(decoder.capacity, len(decoder.skeleton.keypoints))
+        """The poses of the last frame, in input pixels."""
+        self.durations_s = [0.0] * len(STAGES)
+        """Wall seconds of each stage of `STAGES` for the last frame."""
+
+    def run(self, frame: Frame) -> ImageTransform:
+        """Find the poses of one frame; they lie in `buffer`, in input pixels.
+
+        Returns:
+            The transform that maps `buffer` back to the frame.
+
+        Raises:
+            AcceleratorLost: the accelerator stopped answering.
+            DecodeError: its outputs do not fit the decoder.
+        """
+        taken = time.monotonic()
+        pixels = frame.pixels("rgb")
+        converted = time.monotonic()
+        transform = self.run_pixels(pixels)
+        self.durations_s[0] = taken - frame.captured_monotonic
+        self.durations_s[1] = converted - taken
+        return transform
+
+    def run_pixels(self, pixels: Pixels) -> ImageTransform:
+        """Find the poses of one picture, ``(height, width, 3)`` RGB."""
+        lane, durations = self._lane, self.durations_s
+        start = time.monotonic()
+        transform = self._preprocessor.prepare(pixels, lane.input)
+        resized = time.monotonic()
+        lane.start()
+        lane.wait()
+        inferred = time.monotonic()
+        self._decoder.decode(lane.outputs, self.buffer)
+        durations[2] = resized - start
+        durations[3] = inferred - resized
+        durations[4] = time.monotonic() - inferred
+        return transform
+
+    @property
+    def infer_s(self) -> float:
+        """Wall seconds of the last inference."""
+        return self.durations_s[STAGES.index("infer")]
+
+    def warm(self) -> None:
+        """Run one black picture through, so that no frame pays for what happens only once."""
+        self._decoder.warm()
+        height, width = self._lane.input.shape[:2]
+        self.run_pixels(np.zeros((height, width, 3), np.uint8))
+
+    def poses(self, transform: ImageTransform) -> PoseSet:
+        """Copy the poses of the last frame out of `buffer`, in frame pixels."""
+        count = self.buffer.count
+        return PoseSet(
+            self._decoder.skeleton,
+            self.buffer.scores[:count].copy(),
+            transform.to_frame(self.buffer.keypoints[:count]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A pose network on an accelerator, warm, with its lanes."""
+
+    manifest: ModelManifest
+    size: tuple[int, int]
+    """Input ``(width, height)`` in pixels."""
+    session: Session
+    lanes: Sequence[PoseLane]
+
+    @property
+    def precision(self) -> Precision:
+        """What the accelerator really computes in."""
+        return self.session.precision
+
+    def close(self) -> None:
+        """Unload the network."""
+        self.session.close()
+
+
+def load_model(
+    accelerator: Accelerator,
+    manifest: ModelManifest,
+    *,
+    size: tuple[int, int] | None = None,
+    precision: Precision | None = None,
+    lanes: int | None = None,
+    progress: Progress = silent,
+) -> LoadedModel:
+    """Fetch, convert and load a network; returns when the first frame will run at full speed.
+
+    Raises:
+        ModelError: the network cannot be had, or does not take this size.
+        AcceleratorError: it does not run on this accelerator.
+    """
+    size = size or (manifest.input.width, manifest.input.height)
+    manifest.input.check_size(*size)
+    network = NetworkFile(
+        path=ensure_ir(manifest, progress).path,
+        size=size,
+        mean=manifest.input.mean,
+        scale=manifest.input.scale,
+        outputs=manifest.outputs,
+    )
+    session = accelerator.load(network, precision=precision, lanes=lanes)
+    made = [
+        PoseLane(
+            lane,
+            Preprocessor(size),
+            make_decoder(
+                manifest.decoder.name,
+                manifest.skeleton,
+                manifest.stride,
+                manifest.decoder.options,
+            ),
+        )
+        for lane in session.lanes
+    ]
+    for lane in made:
+        lane.warm()
+    return LoadedModel(manifest, size, session, made)

@@ -1,0 +1,191 @@
+"""A loaded network serving several streams: one slot a stream, one thread a lane, in-order results.
+
+A lane takes the stream whose frame has waited longest, so no stream starves: each holds at most
+one place in the line. One lock guards slots, line and counters; it is never held over inference.
+Not guaranteed: that every frame is served — the slot keeps the newest and counts what it replaced.
+"""
+
+import heapq
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from agents.errors import AcceleratorLost, AgentError
+from agents.pipeline import STAGES, LoadedModel, PoseLane
+from agents.streams.base import Frame
+from agents.streams.slot import FrameRateLimit, LatestFrameSlot
+from agents.telemetry.base import ReportSink
+from agents.telemetry.window import Ledger, Window
+from agents.wire.messages import Assignment
+from agents.wire.poses import PoseEncoder, ReportStamp, stamp_index
+from models.errors import ModelError
+
+_log = logging.getLogger(__name__)
+
+
+class _Result(NamedTuple):
+    ticket: int
+    payload: bytearray | None
+    """None: the frame came to nothing and is already counted as dropped."""
+    captured_monotonic: float
+
+
+class StreamRun:
+    """What one assignment accumulates; guarded by the lock of its `ModelServer`."""
+
+    def __init__(self, assignment: Assignment) -> None:
+        self.assignment = assignment
+        self.slot = LatestFrameSlot()
+        self.limit = FrameRateLimit(assignment.stream.fps)
+        self.ledger = Ledger()
+        self.window = Window()
+        self.error = ""
+        """Why the last frame that failed in a lane failed."""
+        self._next_ticket = 0
+        self._next_release = 0
+        self._finished: list[_Result] = []
+        self._index = 0
+
+    def issue_ticket(self) -> int:
+        """Return the place of the frame that is taken now in the order of publication."""
+        self._next_ticket += 1
+        return self._next_ticket - 1
+
+    def release(self, result: _Result) -> list[_Result]:
+        """Return the results that may be published now, in order; later ones wait."""
+        heapq.heappush(self._finished, result)
+        ready = []
+        while self._finished and self._finished[0].ticket == self._next_release:
+            self._next_release += 1
+            ready.append(heapq.heappop(self._finished))
+        return ready
+
+    def start_window(self) -> Window:
+        """Begin a new window and return the one that ends."""
+        ended, self.window = self.window, Window()
+        return ended
+
+    def issue_index(self) -> int:
+        """Return the contiguous number of the next published report."""
+        self._index += 1
+        return self._index - 1
+
+
+class ModelServer:
+    """Owns the lane threads of one loaded network."""
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        sink: ReportSink,
+        accelerator: str,
+        on_lost: Callable[[AcceleratorLost], None],
+    ) -> None:
+        self.model = model
+        self._sink = sink
+        self._on_lost = on_lost
+        self._lock = threading.Lock()
+        self._work = threading.Condition(self._lock)
+        self._line: deque[StreamRun] = deque()
+        self._is_closing = False
+        self._threads = [
+            threading.Thread(
+                target=self._serve,
+                args=(lane, self._encoder(lane, accelerator)),
+                name=f"fleet-lane-{number}",
+                daemon=True,
+            )
+            for number, lane in enumerate(model.lanes)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _encoder(self, lane: PoseLane, accelerator: str) -> PoseEncoder:
+        encoder = PoseEncoder(
+            accelerator, self.model.manifest.name, lane.skeleton, len(lane.buffer.scores)
+        )
+        encoder.warm()
+        return encoder
+
+    def offer(self, run: StreamRun, frame: Frame) -> None:
+        """Put a captured frame into its stream's slot; called from the stream's thread."""
+        with self._lock:
+            run.ledger.captured += 1
+            run.window.captured += 1
+            if not run.limit.grants(frame.captured_monotonic):
+                run.ledger.dropped["fps_limit"] += 1
+                return
+            if run.slot.offer(frame) is not None:
+                run.ledger.dropped["replaced"] += 1  # it keeps its place in the line
+                return
+            self._line.append(run)
+            self._work.notify()
+
+    def forget(self, run: StreamRun) -> None:
+        """Drop the waiting frame of a stream that is no longer served."""
+        with self._lock:
+            if run.slot.take() is not None:
+                self._line.remove(run)
+                run.ledger.dropped["released"] += 1
+
+    def locked(self) -> threading.Lock:
+        """Return the lock that guards every run of this server, for a consistent look at it."""
+        return self._lock
+
+    def close(self, timeout_s: float) -> None:
+        """End the lanes and unload the network; frames in a lane are finished first."""
+        with self._lock:
+            self._is_closing = True
+            self._work.notify_all()
+        for thread in self._threads:
+            thread.join(timeout_s)
+        if any(thread.is_alive() for thread in self._threads):
+            _log.error("a lane hangs in the accelerator; its network stays loaded")
+            return
+        self.model.close()
+
+    def _take(self) -> tuple[StreamRun, Frame, int] | None:
+        with self._work:
+            while not self._line:
+                if self._is_closing:
+                    return None
+                self._work.wait()
+            run = self._line.popleft()
+            frame = run.slot.take()
+            assert frame is not None, "a stream stands in the line exactly while its slot is full"
+            return run, frame, run.issue_ticket()
+
+    def _serve(self, lane: PoseLane, encoder: PoseEncoder) -> None:
+        while (taken := self._take()) is not None:
+            run, frame, ticket = taken
+            payload = None
+            try:
+                transform = lane.run(frame)
+                # The index is stamped in when the report's turn has come.
+                stamp = ReportStamp(run.assignment.epoch, 0, frame.sequence, frame.captured_at)
+                payload = encoder.encode(lane.buffer, transform, stamp, lane.durations_s)
+            except AcceleratorLost as error:
+                self._drop(run, "accelerator_lost", error)
+                self._finish(run, _Result(ticket, None, 0.0))
+                self._on_lost(error)
+                return
+            except (AgentError, ModelError) as error:
+                self._drop(run, "failed", error)
+            self._finish(run, _Result(ticket, payload, frame.captured_monotonic), lane)
+
+    def _drop(self, run: StreamRun, cause: str, error: Exception) -> None:
+        with self._lock:
+            run.ledger.dropped[cause] += 1
+            run.error = str(error)
+
+    def _finish(self, run: StreamRun, result: _Result, lane: PoseLane | None = None) -> None:
+        stream = run.assignment.stream.id
+        with self._lock:
+            if result.payload is not None and lane is not None:
+                run.window.add_frame(lane.buffer.count, STAGES, lane.durations_s)
+            for ready in run.release(result):
+                if ready.payload is not None:
+                    stamp_index(ready.payload, run.issue_index())
+                    self._sink.publish_poses(stream, ready.payload, ready.captured_monotonic)

@@ -1,0 +1,41 @@
+"""Values of options that need checking, without importing what defines them until one is given."""
+
+import typing
+
+from fleet.errors import InputError
+
+if typing.TYPE_CHECKING:
+    from agents.accelerators.base import Precision
+
+
+def parse_precision(text: str | None) -> "Precision | None":
+    """Read a precision; None stays None.
+
+    Raises:
+        InputError: there is no such precision.
+    """
+    if text is None:
+        return None
+    from agents.accelerators.base import Precision
+
+    for known in typing.get_args(Precision):
+        if text.lower() == known:
+            return typing.cast("Precision", known)
+    known_ones = ", ".join(typing.get_args(Precision))
+    raise InputError(f"unknown precision `{text}`", hint=f"known: {known_ones}")
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """Read ``WIDTHxHEIGHT``; None stays None.
+
+    Raises:
+        InputError: it is no size.
+    """
+    if text is None:
+        return None
+    from fleet.config.schema import parse_size as parse
+
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise InputError(f"--size {error}") from error

@@ -1,0 +1,105 @@
+"""`fleet up`: bring up a fleet on this machine and show how it does."""
+
+import signal
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fleet.cli import complete, render
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fleet.config.overrides import Overrides
+    from fleet.config.schema import FleetConfig
+
+
+def up(
+    config: Annotated[
+        Path | None,
+        typer.Argument(help="Configuration file; without it, this machine and the sample stream."),
+    ] = None,
+    stream: Annotated[
+        list[str] | None,
+        typer.Option(metavar="URL", help="A stream to run; may be given several times."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Network of streams that name none themselves.", autocompletion=complete.models
+        ),
+    ] = None,
+    redis: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            envvar="FLEET_REDIS_URL",
+            help="An existing Redis, redis://... or rediss://... (TLS), instead of our own.",
+        ),
+    ] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Return when the fleet is up; it goes on.")
+    ] = False,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Lines of text instead of the live view.")
+    ] = False,
+) -> None:
+    """Bring up a fleet on this machine; Ctrl-C ends all of it.
+
+    Without CONFIG, --stream replaces the sample stream; with it, --stream adds to the file's.
+    """
+    from fleet.config.load import load_config
+    from fleet.config.overrides import Overrides, override
+
+    given = Overrides(stream or (), model or "", redis or "")
+    settings = override(load_config(config), given, replace_streams=config is None)
+    if detach:
+        _detach(config, given)
+    else:
+        _run(settings, plain)
+
+
+def _detach(config: Path | None, given: "Overrides") -> None:
+    from fleet.service import start_detached
+
+    arguments = [str(config)] if config else []
+    for url in given.streams:
+        arguments += ["--stream", url]
+    arguments += ["--model", given.model] if given.model else []
+    # Not on the command line, which every user of the machine can read: the URL holds a password.
+    run = start_detached(arguments, {"FLEET_REDIS_URL": given.redis} if given.redis else {})
+    render.line(f"the fleet is up (process {run.pid})")
+    render.line("`fleet status` shows it, `fleet tail STREAM -f` its poses, `fleet down` ends it")
+
+
+def _run(settings: "FleetConfig", plain: bool) -> None:
+    from fleet import app
+    from fleet.cli.live import show
+
+    with _ends_on_sigterm(), render.progress("fetching") as progress:
+        fleet = app.bring_up(settings, say=render.note, progress=progress)
+        with fleet as running:
+            try:
+                show(running, plain)
+            except KeyboardInterrupt:
+                render.note("ending the fleet ...")
+                # A second Ctrl-C must not cut the ending short; it takes seconds, and ends.
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+@contextmanager
+def _ends_on_sigterm() -> "Iterator[None]":
+    """Treat SIGTERM, which `fleet down` and service managers send, like Ctrl-C."""
+
+    def interrupt(_number: int, _frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt), signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGINT, before[1])

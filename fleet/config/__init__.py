@@ -1,0 +1,1 @@
+"""Configuration files: what a person may write, and how it is read."""

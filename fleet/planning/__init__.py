@@ -1,0 +1,1 @@
+"""From the picture of the world to actions; pure."""

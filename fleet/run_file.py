@@ -1,0 +1,158 @@
+"""The run file: how commands and consumers on this machine find the fleet that runs here.
+
+It holds passwords, so it is readable by its owner only. Beside it lies the lock that keeps a second
+fleet from starting; the kernel releases it however its holder ends.
+"""
+
+import contextlib
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fleet.errors import ConflictError, FleetError
+from fleet.paths import lock_file, run_file
+
+_START_TOLERANCE_S = 1.0
+"""psutil reckons start times from the boot clock; the wall clock may have been slewed since."""
+
+
+class RunFile(BaseModel):
+    """A running fleet."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    pid: int
+    """The coordinator's process."""
+    started: float
+    """When the fleet came up, seconds since the epoch; later than its process."""
+    redis: dict[str, str] = Field(repr=False)
+    """Role (``coordinator``, ``agent``, ``consumer``) -> Redis URL with that role's password."""
+    namespace: str = "fleet"
+    is_ready: bool = False
+    """True once an agent is ready to serve streams."""
+
+    def is_running(self) -> bool:
+        """Tell whether the process still lives, not just another one of its number."""
+        try:
+            process = psutil.Process(self.pid)
+            return (
+                process.status() != psutil.STATUS_ZOMBIE
+                and process.create_time() <= self.started + _START_TOLERANCE_S
+            )
+        except psutil.NoSuchProcess:
+            return False
+
+
+@contextlib.contextmanager
+def fleet_lock() -> Iterator[None]:
+    """Hold the right to be the one fleet of this user on this machine; the file is removed after.
+
+    Raises:
+        ConflictError: another fleet is running or starting.
+        FleetError: the folder cannot be written, or belongs to somebody else.
+    """
+    path = lock_file()
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check_owner(path.parent)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise FleetError(
+            f"cannot write {path}: {error.strerror}",
+            hint="set XDG_RUNTIME_DIR to a folder of yours",
+        ) from error
+    with contextlib.closing(os.fdopen(descriptor, "w")) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            run = read_run_file()
+            who = f" (process {run.pid})" if run else ""
+            raise ConflictError(
+                f"a fleet is already running on this machine{who}",
+                hint="add a stream with `fleet stream add URL`, or end it with `fleet down`",
+            ) from None
+        yield
+        path.unlink(missing_ok=True)
+
+
+def read_run_file() -> RunFile | None:
+    """Return the fleet that runs on this machine, or None; the file of a dead one is ignored.
+
+    Raises:
+        FleetError: the file is there but cannot be used.
+    """
+    path = run_file()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise FleetError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        found = RunFile.model_validate_json(text)
+    except ValidationError as error:
+        raise FleetError(
+            f"{path} is not a run file of this version: {error.errors()[0]['msg']}",
+            hint="end that fleet with the version that started it, or remove the file",
+        ) from error
+    return found if found.is_running() else None
+
+
+def write_run_file(run: RunFile) -> Path:
+    """Write the file in one step, readable by its owner only; replaces the file of a dead fleet.
+
+    Raises:
+        ConflictError: another fleet is running on this machine.
+        FleetError: the folder cannot be written, or belongs to somebody else.
+    """
+    other = read_run_file()
+    if other is not None and other.pid != run.pid:
+        raise ConflictError(
+            f"a fleet is already running on this machine (process {other.pid})",
+            hint="end it with: fleet down",
+        )
+    path = run_file()
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check_owner(path.parent)
+        # mkstemp creates the file with mode 0600.
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".fleet-")
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(run.model_dump_json())
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise FleetError(
+            f"cannot write {path}: {error.strerror}",
+            hint="set XDG_RUNTIME_DIR to a folder of yours",
+        ) from error
+    return path
+
+
+def remove_run_file(pid: int) -> None:
+    """Remove the file if it is that process's own; nothing happens when it is gone."""
+    path = run_file()
+    try:
+        found = RunFile.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValidationError):
+        return
+    if found.pid == pid:
+        path.unlink(missing_ok=True)
+
+
+def _check_owner(folder: Path) -> None:
+    """Refuse a folder that somebody else prepared; it may lie in a shared temporary folder."""
+    status = folder.stat()
+    if status.st_uid != os.getuid() or status.st_mode & 0o022:
+        raise FleetError(
+            f"{folder} belongs to somebody else or can be written by others",
+            hint="remove it, or set XDG_RUNTIME_DIR to a folder of yours",
+        )

@@ -1,0 +1,1 @@
+"""Where the fleet's record lives: Redis, embedded or external, and a twin in memory."""

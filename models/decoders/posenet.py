@@ -1,0 +1,158 @@
+"""PoseNetDecoder: heatmaps, offsets and displacements of a PoseNet -> poses; the loops are in posenet_kernel.
+
+Coordinates: the center of cell ``(y, x)`` is the pixel ``(y * stride, x * stride)`` of the network's input,
+where pixel centers are integers (see `models.geometry`). There is no half-cell shift, because PoseNet
+inputs are ``k * stride + 1`` wide and its convolutions pad on both sides. So the position of a keypoint
+is ``cell * stride + offset``. It is not clipped: a keypoint may lie outside the input.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from models.decoders.base import Outputs
+from models.decoders.posenet_kernel import (
+    EDGES,
+    KEYPOINTS,
+    Maps,
+    Scratch,
+    Settings,
+    compile_group,
+    group,
+    make_scratch,
+)
+from models.errors import DecodeError, ManifestError
+from models.poses import PoseBuffer
+from models.skeletons import COCO17, Skeleton
+
+CHANNELS = {
+    "heatmap": KEYPOINTS,
+    "offset": 2 * KEYPOINTS,
+    "displacement_forward": 2 * len(EDGES),
+    "displacement_backward": 2 * len(EDGES),
+}
+"""Role of each output -> its channels. Heatmaps are logits; of the others, the first half of the
+channels is y, the second x, in input pixels."""
+
+
+class PoseNetOptions(BaseModel):
+    """What a manifest may set; the defaults are those of the published demos, but for the person limit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    max_poses: int = Field(default=100, ge=1, le=1000)
+    """Most persons a frame may hold."""
+    score_threshold: float = Field(default=0.5, gt=0, lt=1)
+    """Lowest keypoint score that a person is started from."""
+    nms_radius: float = Field(default=20.0, ge=0)
+    """Input pixels within which two equal keypoints are one."""
+    min_pose_score: float = Field(default=0.25, ge=0, le=1)
+    """Lowest pose score: mean of the keypoint scores, those of earlier persons counting 0."""
+    max_candidates: int = Field(default=2048, ge=1)
+    """Most peaks that are looked at, the highest first: bounds the time of a frame of noise. 100
+    persons have 1700."""
+
+
+class PoseNetDecoder:
+    """Find all persons by greedy decoding from the highest keypoints (PersonLab, arXiv:1803.08225).
+
+    A value that is not a number is never a keypoint: what cannot be found has score 0 at (0, 0).
+    """
+
+    def __init__(self, skeleton: Skeleton, stride: int, options: Mapping[str, Any]) -> None:
+        """Check the options; nothing is compiled yet.
+
+        Raises:
+            ManifestError: a skeleton other than COCO's, a stride below 1, or options that are
+                unknown or out of range.
+        """
+        if skeleton.keypoints != COCO17.keypoints:
+            raise ManifestError(
+                f"the posenet decoder cannot fill skeleton {skeleton.name!r}",
+                hint=f"PoseNet has the keypoints of {COCO17.name!r}",
+            )
+        if stride < 1:
+            raise ManifestError(f"output stride {stride} is not positive", hint="PoseNet has 8, 16 or 32")
+        settings = _checked(options)
+        self.skeleton = skeleton
+        self.capacity = settings.max_poses
+        threshold = settings.score_threshold
+        self._settings: Settings = (
+            math.log(threshold / (1 - threshold)),
+            float(stride),
+            settings.nms_radius**2,
+            settings.min_pose_score,
+            settings.max_candidates,
+        )
+        self._map_size = (0, 0)
+        self._scratch: Scratch = make_scratch(0, 0, self.capacity)
+
+    def decode(self, outputs: Outputs, into: PoseBuffer) -> None:
+        """Write the persons of one frame, best first, in input pixels.
+
+        Allocates when the size of the maps changes, and copies tensors that are not C-contiguous.
+
+        Raises:
+            DecodeError: an output is missing, has another shape or type than `CHANNELS` says, or
+                the buffer is too small.
+        """
+        if len(into.scores) < self.capacity or into.keypoints.shape[1:] != (KEYPOINTS, 3):
+            raise DecodeError(
+                f"the pose buffer has room for {into.keypoints.shape[:2]} (persons, keypoints)",
+                hint=f"make it PoseBuffer({self.capacity}, {KEYPOINTS})",
+            )
+        maps = _maps(outputs)
+        map_size = maps[0].shape[:2]
+        if map_size != self._map_size:
+            self._scratch = make_scratch(*map_size, self.capacity)
+            self._map_size = map_size
+        into.count = group(maps, self._settings, self._scratch, into.keypoints, into.scores)
+
+    def warm(self) -> None:
+        """Compile the kernel or load it from its cache (seconds the first time), once a process."""
+        compile_group()
+
+
+def _checked(options: Mapping[str, Any]) -> PoseNetOptions:
+    try:
+        return PoseNetOptions.model_validate(dict(options))
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()
+        )
+        raise ManifestError(
+            f"bad options of the posenet decoder: {faults}",
+            hint=f"known: {', '.join(PoseNetOptions.model_fields)}",
+        ) from None
+
+
+def _maps(outputs: Outputs) -> Maps:
+    """Return the four tensors in the order of `CHANNELS`, as the kernel needs them."""
+    heatmap = _tensor(outputs, "heatmap")
+    offset = _tensor(outputs, "offset")
+    forward = _tensor(outputs, "displacement_forward")
+    backward = _tensor(outputs, "displacement_backward")
+    size = heatmap.shape[:2]
+    if not offset.shape[:2] == forward.shape[:2] == backward.shape[:2] == size or 0 in size:
+        sizes = ", ".join(f"{role} {outputs[role].shape[:2]}" for role in CHANNELS)
+        raise DecodeError(f"the outputs are not maps of one size: {sizes}")
+    return heatmap, offset, forward, backward
+
+
+def _tensor(outputs: Outputs, role: str) -> NDArray[np.float32]:
+    tensor = outputs.get(role)
+    if tensor is None:
+        raise DecodeError(
+            f"output {role!r} is missing", hint=f"the manifest must name {', '.join(CHANNELS)}"
+        )
+    if tensor.ndim != 3 or tensor.shape[2] != CHANNELS[role] or tensor.dtype != np.float32:
+        raise DecodeError(
+            f"output {role!r} is {tensor.dtype} {tensor.shape}",
+            hint=f"PoseNet's is float32 (height, width, {CHANNELS[role]})",
+        )
+    flags = tensor.flags
+    return tensor if flags.c_contiguous and flags.aligned else np.require(tensor, None, "CA")

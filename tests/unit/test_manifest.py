@@ -1,0 +1,190 @@
+"""Manifests and the catalog: what is accepted, and how clearly the rest is refused."""
+
+import pytest
+
+from models.catalog import DEFAULT_MODEL, list_manifests, load_manifest
+from models.decoders import DECODERS
+from models.errors import ManifestError
+from models.manifest import FolderSource, ModelManifest, NpmSource, PypiSource, UrlSource, parse
+
+GOOD = """\
+name: net
+title: A network
+task: pose
+license: MIT
+attribution: somebody
+homepage: https://example.org/net
+format: tfjs-graph
+files:
+  - {role: model, path: model.json, size: 2, sha256: SHA}
+  - {role: shard, path: sub/one.bin, size: 3, sha256: SHA}
+sources:
+  - url: https://example.org/net/
+  - npm: "@scope/net@1.2.3"
+    size: 9
+    sha256: SHA
+    prefix: package/dist
+input:
+  layout: NHWC
+  color: rgb
+  mean: 127.5
+  scale: 127.5
+  width: 481
+  height: 353
+  step: 16
+outputs: {heatmap: heat, offset: offs}
+stride: 16
+skeleton: coco17
+decoder: {name: posenet, options: {score: 0.5}}
+""".replace("SHA", "ab" * 32)
+
+
+def refused(text: str) -> list[str]:
+    with pytest.raises(ManifestError) as caught:
+        parse(text, ModelManifest, "net.yaml")
+    return str(caught.value).splitlines()
+
+
+def line_of(text: str, part: str) -> int:
+    return next(n for n, line in enumerate(text.splitlines(), 1) if part in line)
+
+
+def test_a_good_manifest_becomes_a_frozen_value():
+    manifest = parse(GOOD, ModelManifest, "net.yaml")
+    assert manifest.model_file.path == "model.json"
+    assert [type(source) for source in manifest.sources] == [UrlSource, NpmSource]
+    assert manifest.decoder.options == {"score": 0.5}
+    assert manifest.input.keep_aspect
+    with pytest.raises(ValueError, match="frozen"):
+        manifest.name = "other"
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [
+        ("url: http://localhost/x/", UrlSource),
+        ("{npm: net@1.0.0, size: 1, sha256: SHA, prefix: package}", NpmSource),
+        ("{pypi: net==1.0, size: 1, sha256: SHA, prefix: net}", PypiSource),
+        ("folder: here", FolderSource),
+    ],
+)
+def test_every_kind_of_source_is_read(source, kind):
+    start, end = GOOD.index("  - url"), GOOD.index("input:")
+    text = GOOD[:start] + f"  - {source.replace('SHA', 'ab' * 32)}\n" + GOOD[end:]
+    assert isinstance(parse(text, ModelManifest, "net.yaml").sources[0], kind)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ("title:", "titel:", "titel: unknown key; did you mean title?"),
+        ("prefix:", "prefx:", "sources.1.prefx: unknown key; did you mean prefix?"),
+        ("mean:", "maen:", "input.maen: unknown key; did you mean mean?"),
+        ("task: pose", "task: poses", "task: Input should be 'pose'"),
+        ("stride: 16", "stride: sixteen", "stride: Input should be a valid integer"),
+        ("stride: 16", "stride: '16'", "stride: Input should be a valid integer"),
+        ("skeleton: coco17", "skeleton: coco", "skeleton: unknown skeleton 'coco'; known: coco17"),
+        ("width: 481", "width: 480", "input: default side 480 is not k * 16 + 1"),
+        ("- url: https", "- url: file", "sources.0.url: String should match pattern"),
+        ('"@scope/net@1.2.3"', "--registry=x", "sources.1.npm: String should match pattern"),
+        ("- url:", "- ulr:", "sources.0: a source has exactly one of the keys url, npm"),
+        ("sub/one.bin", "../one.bin", "files.1.path: '../one.bin' is not a plain relative path"),
+        ("sub/one.bin", "/etc/x", "files.1.path: '/etc/x' is not a plain relative path"),
+        ("sub/one.bin", "model.json", "two files have the same path"),
+        ("role: shard", "role: model", "exactly one file must have the role 'model'"),
+    ],
+)
+def test_a_wrong_value_is_named_with_file_line_and_suggestion(old, new, complaint):
+    text = GOOD.replace(old, new, 1)
+    errors = refused(text)
+    assert any(complaint in error for error in errors), errors
+    assert all(error.startswith("net.yaml:") for error in errors)
+
+
+def test_the_line_is_that_of_the_wrong_key():
+    text = GOOD.replace("mean:", "maen:")
+    assert f"net.yaml:{line_of(text, 'maen')}: input.maen: unknown key" in "\n".join(refused(text))
+
+
+def test_a_missing_key_is_reported_at_its_parent():
+    errors = refused(GOOD.replace("  color: rgb\n", ""))
+    assert errors == [f"net.yaml:{line_of(GOOD, 'input:')}: input.color: this key is missing"]
+
+
+def test_all_errors_come_at_once():
+    errors = refused(GOOD.replace("titel", "title").replace("mean:", "m:").replace("pose\n", "x\n"))
+    assert len(errors) >= 3
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "complaint"),
+    [
+        ("", 1, "the file is empty"),
+        ("- a\n", 1, "Input should be an object"),
+        ("name: [a\ntitle: b\n", 2, "expected"),
+        ("name: a\ntitle: b\nname: c\n", 3, "key 'name' is given twice"),
+        ("name: &x a\ntitle: *x\n", 2, "aliases are not used here"),
+        ("name: !!python/object:os.system x\n", 1, "could not determine a constructor"),
+        ("name: 2024-13-45\n", 1, "month must be in 1..12"),
+        ("2024-01-01: x\n", 1, "broken YAML"),
+        ("\x00", 1, "broken YAML"),
+        ("[" * 500 + "]" * 500, 1, "broken YAML"),
+    ],
+)
+def test_broken_yaml_is_refused_with_its_line(text, line, complaint):
+    (error,) = refused(text)
+    assert error.startswith(f"net.yaml:{line}: ")
+    assert complaint in error
+
+
+@pytest.mark.parametrize(
+    ("size", "nearest"),
+    [((480, 353), "465x353, 481x353"), ((1, 1), "17x17"), ((481, 350), "481x337, 481x353")],
+)
+def test_an_input_size_that_does_not_fit_names_the_nearest(size, nearest):
+    spec = parse(GOOD, ModelManifest, "net.yaml").input
+    with pytest.raises(ManifestError, match=r"k \* 16 \+ 1") as caught:
+        spec.check_size(*size)
+    assert caught.value.hint == f"nearest sizes: {nearest}"
+
+
+@pytest.mark.parametrize("size", [(481, 353), (17, 17), (1281, 721)])
+def test_any_size_of_the_rule_is_accepted(size):
+    parse(GOOD, ModelManifest, "net.yaml").input.check_size(*size)
+
+
+def test_the_catalog_is_sound():
+    manifests = list_manifests()
+    assert {m.name for m in manifests} >= {"posenet-mobilenet-075", "posenet-mobilenet-100"}
+    for manifest in manifests:
+        assert manifest.decoder.name in DECODERS
+        assert load_manifest(manifest.name) == manifest
+        assert all(load_manifest(alias) == manifest for alias in manifest.aliases)
+    assert load_manifest(DEFAULT_MODEL).name == load_manifest("posenet").name == DEFAULT_MODEL
+
+
+def test_an_unknown_model_names_the_near_ones():
+    with pytest.raises(ManifestError, match="no model is named 'posnet'") as caught:
+        load_manifest("posnet")
+    assert "posenet" in caught.value.hint
+
+
+def test_a_manifest_can_be_a_file_of_ones_own(tmp_path):
+    start, end = GOOD.index("  - url"), GOOD.index("input:")
+    path = tmp_path / "net.yaml"
+    path.write_text(GOOD[:start] + "  - folder: weights\n" + GOOD[end:])
+    manifest = load_manifest(path)
+    assert manifest.name == "net"
+    assert manifest.sources == (FolderSource(folder=str(tmp_path / "weights")),)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [(None, "no manifest at"), (b"\xff\xfe\x00", "is not UTF-8 text"), (b"a: [", "mine.yaml:")],
+)
+def test_a_file_that_is_no_manifest_is_refused(tmp_path, content, complaint):
+    path = tmp_path / "mine.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ManifestError, match=complaint):
+        load_manifest(path)
