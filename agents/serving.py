@@ -19,7 +19,7 @@ from agents.streams.slot import FrameRateLimit, LatestFrameSlot
 from agents.telemetry.base import ReportSink
 from agents.telemetry.window import Ledger, Window
 from agents.wire.messages import Assignment
-from agents.wire.poses import PoseEncoder, ReportStamp, stamp_index
+from agents.wire.poses import PoseEncoder, stamp_index
 from models.errors import ModelError
 
 _log = logging.getLogger(__name__)
@@ -163,9 +163,9 @@ class ModelServer:
             payload = None
             try:
                 transform = lane.run(frame)
-                # The index is stamped in when the report's turn has come.
-                stamp = ReportStamp(run.assignment.epoch, 0, frame.sequence, frame.captured_at)
-                payload = encoder.encode(lane.buffer, transform, stamp, lane.durations_s)
+                payload = encoder.encode(
+                    frame, run.assignment.epoch, lane.durations_s, lane.buffer, transform
+                )
             except AcceleratorLost as error:
                 self._drop(run, "accelerator_lost", error)
                 self._finish(run, _Result(ticket, None, 0.0))

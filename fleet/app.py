@@ -151,8 +151,7 @@ def bring_up(
         accelerators = _chosen(config, advert)
         _put_streams(store, config)
         say(f"starting Ray with {len(accelerators)} accelerator(s)")
-        cluster = _ray(config, urls["agent"], advert, accelerators)
-        stack.callback(cluster.close, STOP_AGENTS_S)
+        cluster = _ray(config, urls["agent"], advert, accelerators, stack)
         coordinator = Coordinator(
             CoordinatorPorts(
                 store, cluster, load_policy(DEFAULT_POLICY), accelerators, time.time
@@ -170,15 +169,16 @@ def _fetch(config: FleetConfig, progress: "Progress") -> None:
     """Have every network and sample on disk before anything is started that would wait for it."""
     from models.catalog import load_manifest
     from models.convert.openvino_ir import ensure_ir
-    from models.samples import resolve
+    from models.samples import ensure_sample
 
     for model in dict.fromkeys([config.model, *(s.model for s in config.streams if s.model)]):
         manifest = load_manifest(model)
         if config.size is not None:
             manifest.input.check_size(*config.size)
         ensure_ir(manifest, progress)
-    if any(stream.url.startswith("sample:") for stream in config.streams):
-        resolve(progress)
+    for stream in config.streams:
+        if stream.url.startswith("sample:"):
+            ensure_sample(stream.url.removeprefix("sample:").partition("?")[0], progress)
 
 
 def _redis(
@@ -246,11 +246,17 @@ def _ray(
     redis_url: str,
     advert: NodeAdvert,
     accelerators: Mapping[str, AcceleratorInfo],
+    stack: contextlib.ExitStack,
 ) -> "RayCluster":
     from agents.actor import AgentSettings
+    from fleet.cluster.ray_environment import ray_environment
+
+    folder = stack.enter_context(ray_environment())
+    # Only now: Ray reads its environment when it is imported.
     from fleet.cluster.ray_cluster import RayCluster, RaySettings
 
     logs = paths.log_folder()
+    logs.mkdir(parents=True, exist_ok=True)
     settings = {
         info.id: AgentSettings(
             redis_url=redis_url,
@@ -265,12 +271,14 @@ def _ray(
     }
     cluster = RayCluster(
         RaySettings(
+            folder=folder,
             cpus=config.ray.cpus or os.cpu_count() or 1,
             object_store_mb=config.ray.object_store_mb,
             log_folder=logs,
         ),
         settings,
     )
+    stack.callback(cluster.close, STOP_AGENTS_S)
     cluster.start(list(accelerators.values()))
     return cluster
 

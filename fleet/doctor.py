@@ -25,7 +25,7 @@ from agents.wire.messages import NodeAdvert
 from fleet import paths
 from fleet.store.embedded import find_server
 from fleet.errors import FleetError
-from models.artifacts import FileState, verify_files
+from models.artifacts import model_files, verify
 from models.catalog import DEFAULT_MODEL, load_manifest
 from models.errors import ModelError
 
@@ -192,16 +192,15 @@ def _accelerators() -> Iterator[Finding]:
 
 def _model() -> Iterator[Finding]:
     try:
-        states = verify_files(load_manifest(DEFAULT_MODEL))
+        faults = verify(model_files(load_manifest(DEFAULT_MODEL)))
     except ModelError as error:
         yield Finding("default model", "error", str(error), error.hint)
         return
-    damaged = [path for path, state in states.items() if state is FileState.DAMAGED]
-    missing = [path for path, state in states.items() if state is FileState.MISSING]
     pull = f"run `fleet models pull {DEFAULT_MODEL}`"
+    damaged = [fault for fault in faults if fault.path.exists()]
     if damaged:
-        yield Finding("default model", "error", f"damaged in the cache: {damaged[0]}", pull)
-    elif missing:
+        yield Finding("default model", "error", f"damaged in the cache: {damaged[0].path}", pull)
+    elif faults:
         yield Finding("default model", "warning", f"{DEFAULT_MODEL} is not fetched yet", pull)
     else:
         yield Finding("default model", "ok", f"{DEFAULT_MODEL} is in the cache and intact")

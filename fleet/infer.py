@@ -5,10 +5,11 @@ Frames are spread over the accelerator's lanes and come back in order.
 
 import queue
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,7 @@ def _open(request: Request) -> _Input:
 
 
 def _pictures(paths: tuple[Path, ...]) -> _Input:
-    work = [_Work(str(path), None, lambda path=path: read_picture(path, "rgb")) for path in paths]
+    work = [_Work(str(path), None, partial(read_picture, path, "rgb")) for path in paths]
     return _Input(work, is_video=False, total=len(paths), rate_hz=1.0, close=lambda: None)
 
 
@@ -147,7 +148,7 @@ def _video(stream: Any, name: str, count: int | None) -> _Input:
     def frames() -> Iterator[_Work]:
         number = 0
         while (count is None or number < count) and (frame := stream.read()) is not None:
-            yield _Work(name, number, lambda frame=frame: frame.pixels("rgb"))
+            yield _Work(name, number, partial(frame.pixels, "rgb"))
             number += 1
 
     rate_hz = float(getattr(stream, "rate_hz", 25.0))
@@ -155,7 +156,7 @@ def _video(stream: Any, name: str, count: int | None) -> _Input:
     return _Input(frames(), is_video=True, total=total, rate_hz=rate_hz, close=stream.close)
 
 
-def _in_order(work: Iterable[_Work], model: LoadedModel) -> Iterator[Result]:
+def _in_order(work: Iterable[_Work], model: LoadedModel) -> Generator[Result, None, None]:
     """Run work on all lanes; at most one more piece than lanes is held in memory."""
     free: queue.SimpleQueue[PoseLane] = queue.SimpleQueue()
     for lane in model.lanes:

@@ -26,8 +26,11 @@ def state_folder() -> Path:
 
 
 def runtime_folder() -> Path:
-    """What belongs to running processes of this machine; gone after a reboot."""
-    return platformdirs.user_runtime_path(_APP)
+    """What belongs to a running fleet: below the state folder, so that the two never part.
+
+    Not ``$XDG_RUNTIME_DIR``: it is missing in containers, under ``su`` and for services.
+    """
+    return state_folder() / "run"
 
 
 def redis_folder() -> Path:

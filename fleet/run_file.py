@@ -64,7 +64,7 @@ def fleet_lock() -> Iterator[None]:
     except OSError as error:
         raise FleetError(
             f"cannot write {path}: {error.strerror}",
-            hint="set XDG_RUNTIME_DIR to a folder of yours",
+            hint="set XDG_STATE_HOME to a folder of yours",
         ) from error
     with contextlib.closing(os.fdopen(descriptor, "w")) as file:
         try:
@@ -76,8 +76,10 @@ def fleet_lock() -> Iterator[None]:
                 f"a fleet is already running on this machine{who}",
                 hint="add a stream with `fleet stream add URL`, or end it with `fleet down`",
             ) from None
-        yield
-        path.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def read_run_file() -> RunFile | None:
@@ -132,7 +134,7 @@ def write_run_file(run: RunFile) -> Path:
     except OSError as error:
         raise FleetError(
             f"cannot write {path}: {error.strerror}",
-            hint="set XDG_RUNTIME_DIR to a folder of yours",
+            hint="set XDG_STATE_HOME to a folder of yours",
         ) from error
     return path
 
@@ -154,5 +156,5 @@ def _check_owner(folder: Path) -> None:
     if status.st_uid != os.getuid() or status.st_mode & 0o022:
         raise FleetError(
             f"{folder} belongs to somebody else or can be written by others",
-            hint="remove it, or set XDG_RUNTIME_DIR to a folder of yours",
+            hint="remove it, or set XDG_STATE_HOME to a folder of yours",
         )

@@ -41,7 +41,7 @@ def open_stream(
         StreamError: it cannot be opened now; trying again later may help.
         StreamRefused: it never can as given (no such file, unknown scheme, wrong option).
     """
-    return _opener(url)(url, first_sequence=first_sequence, timeout_s=timeout_s)
+    return _opener(url)(url, first_sequence, timeout_s)
 
 
 def _opener(url: str) -> StreamOpener:

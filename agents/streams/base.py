@@ -68,6 +68,13 @@ class StreamSource(Protocol):
 class StreamOpener(Protocol):
     """What a `STREAMS` entry names: opens a source from a URL."""
 
-    def __call__(self, url: str, *, first_sequence: int, timeout_s: float) -> StreamSource:
-        """Raise `StreamError` when it cannot be opened now, `StreamRefused` when it never can."""
+    def __call__(self, url: str, first_sequence: int, timeout_s: float, /) -> StreamSource:
+        """Open the stream; its frames count from ``first_sequence``.
+
+        An answer, and later each frame of a live stream, is waited for at most ``timeout_s``.
+
+        Raises:
+            StreamError: it cannot be opened now.
+            StreamRefused: it never can as given.
+        """
         ...

@@ -4,12 +4,12 @@ import os
 import stat
 from itertools import count
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 
 from agents.errors import StreamError, StreamRefused
-from agents.streams.base import Frame, Pixels
+from agents.streams.base import Frame
 from agents.streams.closing import Closing
 from agents.streams.images import in_order
 from agents.streams.pacing import captured_now
@@ -22,7 +22,7 @@ VIDEO_MAJOR = 81
 class Capture(Protocol):
     """The part of `cv2.VideoCapture` that is used."""
 
-    def read(self) -> tuple[bool, Pixels | None]:
+    def read(self) -> tuple[bool, Any]:
         """Wait for a frame, at most the 10 s of OpenCV's V4L2 reader; give it in BGR order."""
         ...
 
@@ -62,11 +62,11 @@ class CameraSource:
         self._closing.close()
 
 
-def open_camera(url: str, *, first_sequence: int, timeout_s: float) -> CameraSource:
+def open_camera(url: str, first_sequence: int, _timeout_s: float) -> CameraSource:
     """Open ``v4l2:NUMBER`` or ``v4l2:PATH``, with ``?size=1280x720&fps=30``; a `StreamOpener`.
 
     Size and rate are wishes: the driver takes the nearest that it has. OpenCV waits up to 10 s for
-    a frame whatever `timeout_s` says.
+    a frame whatever the timeout.
 
     Raises:
         StreamRefused: no such device, not a camera, no permission, wrong options.

@@ -12,7 +12,7 @@ VIDEO_OPTIONS = ("loop", "pace")
 PICTURE_OPTIONS = ("loop", "fps")
 
 
-def open_file(url: str, *, first_sequence: int, timeout_s: float) -> StreamSource:
+def open_file(url: str, first_sequence: int, _timeout_s: float) -> StreamSource:
     """Open ``PATH`` or ``file:PATH?loop=1``; a `StreamOpener`.
 
     A video plays at its own frame rate, or with ``pace=max`` as fast as it can be read. Pictures

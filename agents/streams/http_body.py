@@ -1,6 +1,7 @@
 """HttpBody: the body of an HTTP response as a file whose reading any thread can end.
 
-FFmpeg's own HTTP reader cannot be interrupted and go on; a camera that stalls would hold its thread.
+A read of FFmpeg's own HTTP reader cannot be ended from outside: a camera that stalls would hold
+the thread that waits for it.
 """
 
 import http.client
@@ -58,7 +59,7 @@ class HttpBody:
         if time.monotonic() - self._wanted_since > self._timeout_s:
             raise StreamError(f"{self.name}: no frame for {self._timeout_s:g} s")
         try:
-            return self._response.read1(size)
+            return bytes(self._response.read1(size))
         except TimeoutError:
             raise StreamError(f"{self.name}: no data for {self._timeout_s:g} s") from None
         except (OSError, http.client.HTTPException, ValueError) as error:

@@ -48,7 +48,7 @@ def pictures_in(folder: Path) -> tuple[Path, ...]:
     if not found:
         raise StreamRefused(
             f"no picture in folder {folder}",
-            hint=f"looked for {', '.join(sorted(PICTURE_SUFFIXES))}; folders in it are not searched",
+            hint=f"looked for {', '.join(sorted(PICTURE_SUFFIXES))}, not in folders below it",
         )
     return tuple(found)
 

@@ -22,7 +22,7 @@ from agents.streams.base import ColorOrder, Frame, Pixels, StreamSource
 from agents.streams.closing import Closing
 from agents.streams.http_body import HttpBody
 from agents.streams.pacing import Pacer, captured_now
-from agents.streams.urls import redact
+from agents.streams.urls import redact, require_host
 
 POLL_S = 0.73
 """A wait for RTSP data is left this often, to see whether the source was closed or has stalled.
@@ -31,6 +31,9 @@ left within a packet, so this is no multiple or fraction of a slow camera's fram
 
 UNTIMED_RATE_HZ = 25.0
 """For recordings without time stamps or frame rate, e.g. bare H.264: FFmpeg assumes the same."""
+
+_TEXT_ART = {"ansi", "bintext", "idf", "xbin"}
+"""Codecs by which FFmpeg plays text files as pictures of their letters."""
 
 # https://ffmpeg.org/ffmpeg-formats.html: begin with the first packets instead of gathering 5 s of
 # them, and hold back at most 64 packets or 100 ms to put UDP packets in order (instead of 500).
@@ -60,8 +63,9 @@ def open_video(
     return MediaSource(how, first_sequence, loop=loop, is_paced=is_paced)
 
 
-def open_rtsp(url: str, *, first_sequence: int, timeout_s: float) -> StreamSource:
+def open_rtsp(url: str, first_sequence: int, timeout_s: float) -> StreamSource:
     """Open ``rtsp://`` (over TCP) or ``rtsp+udp://``; a `StreamOpener`."""
+    require_host(url)
     scheme, _, rest = url.partition("://")
     transport = "udp" if scheme.lower() == "rtsp+udp" else "tcp"
     options = _RTSP | {"rtsp_transport": transport}
@@ -69,8 +73,9 @@ def open_rtsp(url: str, *, first_sequence: int, timeout_s: float) -> StreamSourc
     return MediaSource(how, first_sequence)
 
 
-def open_http(url: str, *, first_sequence: int, timeout_s: float) -> StreamSource:
+def open_http(url: str, first_sequence: int, timeout_s: float) -> StreamSource:
     """Open an MJPEG camera, or any video that FFmpeg plays over HTTP; a `StreamOpener`."""
+    require_host(url)
     body = HttpBody(url, timeout_s)
     if body.content_type.startswith("multipart/"):
         how = _How(body.name, body, _LOW_LATENCY, timeout_s, container_format="mpjpeg")
@@ -101,7 +106,7 @@ class _Video:
         self._how = how
         self._container = _open_container(how)
         streams = self._container.streams.video
-        if not streams or streams[0].codec_context is None:
+        if not streams or streams[0].codec_context is None or streams[0].name in _TEXT_ART:
             self._container.close()
             raise StreamRefused(f"{how.name} holds no video that can be decoded")
         self._stream = streams[0]

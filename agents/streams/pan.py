@@ -21,7 +21,9 @@ class PanSource:
 
     is_live = False
 
-    def __init__(self, photos: tuple[Path, ...], first_sequence: int, *, is_paced: bool = True):
+    def __init__(
+        self, photos: tuple[Path, ...], first_sequence: int, *, is_paced: bool = True
+    ) -> None:
         """Raise `StreamRefused` when the first photo cannot be read."""
         self._photos = photos
         self._first_sequence = first_sequence

@@ -86,8 +86,8 @@ class Scene:
 def _draw_person(picture: Pixels, points: Points, height: float, clothes: dict[str, Color]) -> None:
     """Draw shadow, legs, far arm, trunk and head, near arm."""
     depth = points[:, 2]
-    trunk = depth[[5, 6, 11, 12]].mean()
-    feet = points[15:17].mean(axis=0) + (0, 0.035 * height, 0)
+    trunk = float(depth[[5, 6, 11, 12]].mean())
+    feet = points[15:17].mean(axis=0) + np.array((0, 0.035 * height, 0))
     axes = (_length(0.2 * height), _length(0.05 * height))
     cv2.ellipse(picture, _fixed(feet), axes, 0, 0, 360, (98, 108, 118), -1, cv2.LINE_AA, _SHIFT)
 
@@ -197,7 +197,7 @@ class SyntheticSource:
         self._closing.close()
 
 
-def open_synthetic(url: str, *, first_sequence: int, timeout_s: float) -> SyntheticSource:
+def open_synthetic(url: str, first_sequence: int, _timeout_s: float) -> SyntheticSource:
     """Open ``synthetic:?people=3&size=640x480&fps=30&seed=1``; a `StreamOpener`.
 
     It is endless unless ``frames`` is given; ``pace=max`` draws as fast as it can.

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from agents.errors import StreamRefused
 
@@ -30,6 +30,20 @@ def redact(url: str) -> str:
     if separator:
         url = head + separator + _without_user(rest)
     return _SECRET_OPTION.sub(rf"\g<1>{HIDDEN}", url)
+
+
+def require_host(url: str) -> None:
+    """Raise `StreamRefused` unless the URL names a host, and its port is a number."""
+    try:
+        parts = urlsplit(url)
+        is_complete = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        is_complete = False
+    if not is_complete:
+        raise StreamRefused(
+            f"{redact(url)} names no host",
+            hint="write scheme://host:port/path, and / in a password as %2F",
+        )
 
 
 def _without_user(rest: str) -> str:

@@ -136,16 +136,13 @@ class RedisSink:
     def close(self, timeout_s: float) -> None:
         """Send what is queued within the time, then release everything; idempotent.
 
-        Takes at most one more connection attempt than ``timeout_s``.
+        A server that hangs can hold it up for `SOCKET_TIMEOUT_S` longer than ``timeout_s``.
         """
         with self._changed:
             if self._closing_at is None:
                 self._closing_at = time.monotonic() + timeout_s
             self._changed.notify()
-        self._thread.join(timeout_s)
-        if self._thread.is_alive():
-            self._client.connection_pool.disconnect()
-            self._thread.join(CONNECT_TIMEOUT_S + SOCKET_TIMEOUT_S)
+        self._thread.join(timeout_s + CONNECT_TIMEOUT_S + SOCKET_TIMEOUT_S)
         self._client.close()
         if unsent := self.backlog[0]:
             logger.warning("closed with unsent reports", extra={"unsent": unsent})

@@ -3,6 +3,7 @@
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +11,18 @@ from typer.core import TyperGroup
 
 from agents.errors import AcceleratorError, AgentError, StreamError
 from fleet import __version__
-from fleet.cli import config, models, render, status, stream, tail
+from fleet.cli import (
+    config,
+    doctor,
+    down,
+    infer,
+    models,
+    render,
+    status,
+    stream,
+    tail,
+    up,
+)
 from fleet.errors import ExitCode, FleetError
 from models.errors import ModelError
 
@@ -94,14 +106,44 @@ def _root(
     """Turn a room full of unlike edge machines into one real-time pose-estimation service."""
 
 
+# In this order in the help: the life of a fleet first.
+app.command()(up.up)
+app.command()(down.down)
 app.command()(status.status)
 app.command()(status.nodes)
 app.add_typer(stream.app, name="stream")
 app.command()(tail.tail)
+app.command()(infer.infer)
+app.command()(doctor.doctor)
 app.add_typer(models.app, name="models")
 app.add_typer(config.app, name="config")
 
 
 def main() -> None:
     """Run the command line; never returns."""
+    if (text := _requested_help(sys.argv[1:])) is not None:
+        render.line(text)
+        sys.exit(ExitCode.OK)
     app(prog_name="fleet")
+
+
+def _requested_help(words: Sequence[str]) -> str | None:
+    """Return the help of a command that is followed by a help option; None: parse the words.
+
+    Typer loads pydantic to parse, which doubles the time until a command's help is there
+    (measured: .21 s of processor time against .11 s).
+    """
+    command = typer.main.get_command(app)
+    context = typer.Context(command, info_name="fleet", **command.context_settings)
+    for word in words:
+        if word in context.help_option_names:
+            return context.get_help()
+        if not isinstance(command, TyperGroup):
+            if word == "--":
+                return None
+        elif word in command.commands:
+            command = command.commands[word]
+            context = typer.Context(command, info_name=word, parent=context)
+        else:
+            return None
+    return None

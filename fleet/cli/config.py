@@ -25,7 +25,9 @@ def check(
 ) -> None:
     """Check a configuration file.
 
-    Every error names file, line, column and what to do. --json prints {"file", "valid", "problems": [{"line", "column", "key", "message",
+    Every error names file, line, column and what to do.
+
+    --json prints {"file", "valid", "problems": [{"line", "column", "key", "message",
     "suggestion"}]}.
     """
     from fleet.config.load import InvalidConfigError, load_config

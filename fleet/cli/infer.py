@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 def infer(
     source: Annotated[
         str,
-        typer.Argument(
-            metavar="IMAGE|VIDEO|FOLDER|URL", help="A bare number is that V4L2 camera."
-        ),
+        typer.Argument(metavar="IMAGE|VIDEO|FOLDER|URL", help="A bare number is that V4L2 camera."),
     ],
     model: Annotated[
         str,
@@ -60,9 +58,7 @@ def infer(
     from fleet.infer import Request
     from fleet.infer import infer as run
 
-    request = Request(
-        source, model, device, parse_precision(precision), parse_size(size), count
-    )
+    request = Request(source, model, device, parse_precision(precision), parse_size(size), count)
     with ExitStack() as stack:
         progress = stack.enter_context(render.progress("fetching"))
         inference = stack.enter_context(run(request, progress))

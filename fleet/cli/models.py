@@ -50,7 +50,9 @@ def pull(
 ) -> None:
     """Fetch the files of networks into the cache.
 
-    What is there and right stays. --json prints {"models": [{"name", "files": [{"path", "size"}]}]}, with the paths of the cache.
+    What is there and right stays.
+
+    --json prints {"models": [{"name", "files": [{"path", "size"}]}]}, with paths of the cache.
     """
     from models.artifacts import ensure_files, model_files
 
@@ -72,9 +74,11 @@ def pull(
 def verify(names: Names = None, json: JsonOption = False) -> None:
     """Compare cached files with the catalog.
 
-    By size and checksum, of every network if none is named. A damaged file, or a missing one of a network that was named, ends with exit code 4. --json
-    prints {"models": [{"name", "files": [{"path", "state", "cause"}]}]}; state is ok, missing or
-    damaged.
+    By size and checksum, of every network if none is named. A damaged file, or a missing one of a
+    network that was named, ends with exit code 4.
+
+    --json prints {"models": [{"name", "files": [{"path", "state", "cause"}]}]}; state is ok,
+    missing or damaged.
     """
     found: list[dict[str, Any]] = [
         {"name": manifest.name, "files": _verified(manifest)} for manifest in _wanted(names)

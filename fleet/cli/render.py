@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
+    from rich.table import Table
 
 _PIPED_WIDTH = 500
 """Columns of a table that no terminal limits: nothing of ours is wider, so nothing is cut."""
@@ -54,27 +54,36 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: st
         line(empty)
         return
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
-    grid = Table(box=None, pad_edge=False, header_style="bold")
-    for index, column in enumerate(columns):
-        numeric = all(isinstance(row[index], int | float | None) for row in rows)
-        grid.add_column(column, justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        grid.add_row(*(Text(_printable(_cell(value))) for value in row))
     console = Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH, highlight=False)
-    console.print(grid)
+    console.print(grid(columns, rows))
     sys.stdout.flush()
 
 
+def grid(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> "Table":
+    """Make the table that `table` prints, for a picture that is composed of several."""
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for index, column in enumerate(columns):
+        kinds = {type(row[index]) for row in rows} - {type(None)}
+        is_numeric = bool(kinds) and kinds <= {int, float}
+        made.add_column(column, justify="right" if is_numeric else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(_printable(_cell(value))) for value in row))
+    return made
+
+
 @contextmanager
-def progress(title: str) -> Iterator[Callable[[str, int, int | None], None]]:
+def progress(title: str = "") -> Iterator[Callable[[str, int, int | None], None]]:
     """Show the progress of bytes while the context lasts, on standard error.
 
     Yields a function of what is done now, the bytes done and the total, None when it is not known.
-    Where standard error is no terminal, each thing that is done gets one plain line.
+    Nothing is shown before its first call and between two things. Where standard error is no
+    terminal, each thing that is done gets one plain line.
     """
+    prefix = f"{title}: " if title else ""
     if not sys.stderr.isatty():
         said: set[str] = set()
 
@@ -82,7 +91,7 @@ def progress(title: str) -> Iterator[Callable[[str, int, int | None], None]]:
             if label not in said:
                 said.add(label)
                 size = f" ({bytes_text(total)})" if total else ""
-                note(f"{title}: {label}{size}")
+                note(f"{prefix}{label}{size}")
 
         yield say
         return
@@ -91,15 +100,46 @@ def progress(title: str) -> Iterator[Callable[[str, int, int | None], None]]:
 
     text = TextColumn("{task.description}", markup=False)
     columns = (text, BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        tasks: dict[str, TaskID] = {}
+    # Standard output that a program reads must not pass through the bar's terminal.
+    to_terminal = sys.stdout.isatty()
+    bar = Progress(*columns, console=Console(stderr=True), redirect_stdout=to_terminal)
 
-        def show(label: str, done: int, total: int | None) -> None:
-            if label not in tasks:
-                tasks[label] = bar.add_task(f"{title}: {_printable(label)}", total=None)
-            bar.update(tasks[label], completed=done, total=total)
+    def show(label: str, done: int, total: int | None) -> None:
+        description = f"{prefix}{_printable(label)}"
+        if not bar.tasks or bar.tasks[-1].description != description:
+            for task in bar.task_ids:  # one at a time: what another source has begun is over
+                bar.remove_task(task)
+            bar.add_task(description, total=total)
+            bar.start()
+        bar.update(bar.task_ids[-1], completed=done, total=total)
+        if bar.finished:
+            bar.stop()
 
+    try:
         yield show
+    finally:
+        bar.stop()
+
+
+@contextmanager
+def steps(title: str, total: int | None) -> Iterator[Callable[[], None]]:
+    """Show the progress of things that are counted while the context lasts, on standard error.
+
+    Yields a function to call for each of ``total``; None when nobody knows how many there are.
+    Where standard error is no terminal, nothing is shown.
+    """
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # Standard output that a program reads must not pass through the bar's terminal.
+    to_terminal = sys.stdout.isatty()
+    with Progress(*columns, console=Console(stderr=True), redirect_stdout=to_terminal) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda: bar.advance(task)
 
 
 def bytes_text(count: int) -> str:

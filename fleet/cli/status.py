@@ -10,6 +10,12 @@ from fleet.cli import render
 if TYPE_CHECKING:
     from fleet.client import FleetView
 
+STREAM_COLUMNS = (
+    "STREAM", "STATE", "ACCELERATOR", "IN/S", "OUT/S", "PEOPLE", "P50 MS", "P95 MS", "P99 MS",
+    "DROPPED",
+)  # fmt: skip
+ACCELERATOR_COLUMNS = ("ACCELERATOR", "NAME", "STATE", "PRECISION", "STREAMS", "OUT/S")
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
@@ -28,9 +34,8 @@ def status(json: JsonOption = False) -> None:
         return
     show_streams(found["streams"])
     render.line("")
-    columns = ("ACCELERATOR", "NAME", "STATE", "PRECISION", "STREAMS", "OUT/S")
-    rows = [_accelerator_row(each) for each in found["accelerators"]]
-    render.table(columns, rows, empty="no accelerators")
+    rows = [accelerator_row(each) for each in found["accelerators"]]
+    render.table(ACCELERATOR_COLUMNS, rows, empty="no accelerators")
     for warning in found["warnings"]:
         render.warning(warning)
 
@@ -66,15 +71,12 @@ def read_fleet() -> "FleetView":
 
 def show_streams(streams: list[dict[str, Any]]) -> None:
     """Print a table of what `shapes.stream_json` gives."""
-    columns = (
-        "STREAM", "STATE", "ACCELERATOR", "IN/S", "OUT/S", "PEOPLE",
-        "P50 MS", "P95 MS", "P99 MS", "DROPPED",
-    )  # fmt: skip
-    rows = [_stream_row(stream) for stream in streams]
-    render.table(columns, rows, empty="no streams; `fleet stream add URL` adds one")
+    rows = [stream_row(stream) for stream in streams]
+    render.table(STREAM_COLUMNS, rows, empty="no streams; `fleet stream add URL` adds one")
 
 
-def _stream_row(stream: dict[str, Any]) -> tuple[object, ...]:
+def stream_row(stream: dict[str, Any]) -> tuple[object, ...]:
+    """Make the row of `STREAM_COLUMNS` from what `shapes.stream_json` gives."""
     latency = stream["latency_ms"] or {}
     dropped = ", ".join(f"{cause} {count}" for cause, count in sorted(stream["dropped"].items()))
     return (
@@ -83,7 +85,8 @@ def _stream_row(stream: dict[str, Any]) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def _accelerator_row(each: dict[str, Any]) -> tuple[object, ...]:
+def accelerator_row(each: dict[str, Any]) -> tuple[object, ...]:
+    """Make the row of `ACCELERATOR_COLUMNS` from what `shapes.accelerator_json` gives."""
     name = f"{each['name']} (emulated)" if each["is_emulated"] else each["name"]
     streams = ", ".join(each["streams"]) or None
     return (each["id"], name, each["state"], each["precision"], streams, each["fps"])

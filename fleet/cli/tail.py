@@ -35,7 +35,7 @@ def tail(
     """Show the pose reports of a stream.
 
     The last 10 that are there; with --follow also what comes after them; with --count as many new
-    ones. Reports that were lost before they could be shown are counted in a warning on standard error.
+    ones. What was lost before it could be shown is counted in a warning on standard error.
 
     --json prints a line a report: {"stream", "sequence", "captured_at", "latency_ms",
     "accelerator", "model", "poses": [{"score", "track_id", "keypoints": [{"name", "x", "y",

@@ -10,7 +10,7 @@ import typer
 from fleet.cli import complete, render
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from fleet.config.overrides import Overrides
     from fleet.config.schema import FleetConfig
@@ -78,9 +78,10 @@ def _run(settings: "FleetConfig", plain: bool) -> None:
     from fleet import app
     from fleet.cli.live import show
 
-    with _ends_on_sigterm(), render.progress("fetching") as progress:
+    with _interrupted_by_sigterm() as install, render.progress("fetching") as progress:
         fleet = app.bring_up(settings, say=render.note, progress=progress)
         with fleet as running:
+            install()  # Ray puts its own handler in place
             try:
                 show(running, plain)
             except KeyboardInterrupt:
@@ -91,15 +92,22 @@ def _run(settings: "FleetConfig", plain: bool) -> None:
 
 
 @contextmanager
-def _ends_on_sigterm() -> "Iterator[None]":
-    """Treat SIGTERM, which `fleet down` and service managers send, like Ctrl-C."""
+def _interrupted_by_sigterm() -> "Iterator[Callable[[], None]]":
+    """Treat SIGTERM, which `fleet down` and service managers send, like Ctrl-C.
+
+    Yields a function that puts the handler in place again.
+    """
 
     def interrupt(_number: int, _frame: Any) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt), signal.getsignal(signal.SIGINT)
+    def install() -> None:
+        signal.signal(signal.SIGTERM, interrupt)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield
+        install()
+        yield install
     finally:
-        signal.signal(signal.SIGTERM, before[0])
-        signal.signal(signal.SIGINT, before[1])
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,15 +1,12 @@
 """Cluster over Ray: one actor an accelerator, pinned by a custom resource.
 
-Ray is the control plane only. Every security setting is explicit: left to itself, Ray turns token
-authentication on when a stray ``~/.ray/auth_token`` exists, and writes that file.
+Ray is the control plane only: no frame ever travels as an argument. Import this module inside
+`ray_environment`, which holds what Ray reads when it is imported.
 """
 
 import contextlib
 import logging
-import os
-import secrets
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +26,8 @@ _log = logging.getLogger(__name__)
 class RaySettings:
     """What the local Ray may use."""
 
+    folder: Path
+    """Its own files, sockets among them: a short path, private to this user."""
     cpus: int
     object_store_mb: int
     log_folder: Path
@@ -51,8 +50,6 @@ class RayCluster:
         self._agent_settings = agent_settings
         self._agents: dict[str, _Running] = {}
         self._ended: dict[str, str] = {}
-        # Unix socket paths end at 107 characters, and Ray adds about 80 to its folder: /tmp it is.
-        self._folder = Path(tempfile.mkdtemp(prefix="pf-ray-", dir="/tmp"))
         self._settings = settings
 
     def start(self, accelerators: Sequence[AcceleratorInfo]) -> None:
@@ -61,16 +58,6 @@ class RayCluster:
         Raises:
             FleetError: Ray does not start.
         """
-        token = self._folder / "token"
-        token.touch(mode=0o600)
-        token.write_text(secrets.token_hex(32))
-        os.environ.update(
-            RAY_AUTH_MODE="token",
-            RAY_AUTH_TOKEN_PATH=str(token),
-            RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL="minor",
-            RAY_USAGE_STATS_ENABLED="0",
-            RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
-        )
         try:
             ray.init(
                 address="local",
@@ -80,20 +67,20 @@ class RayCluster:
                 include_dashboard=False,
                 log_to_driver=False,
                 configure_logging=False,
-                _temp_dir=str(self._folder / "r"),
+                _temp_dir=str(self._settings.folder / "r"),
                 _node_ip_address="127.0.0.1",
-                _system_config=None,
             )
         except (RuntimeError, OSError, RayError) as error:
-            self._remove_folder()
+            self._keep_logs()
             raise FleetError(
-                f"Ray does not start: {error}", hint="run `fleet doctor`; see the log folder"
+                f"Ray does not start: {_cause(error)}",
+                hint=f"its logs are in {self._settings.log_folder / 'ray'}",
             ) from error
 
     def start_agent(self, accelerator: AcceleratorInfo) -> None:
         """Start an actor on the node that has the accelerator's resource."""
         self._kill(accelerator.id)
-        actor = (
+        actor: Any = (
             ray.remote(Agent)
             .options(
                 num_cpus=0,
@@ -125,7 +112,7 @@ class RayCluster:
         return ended
 
     def close(self, timeout_s: float) -> None:
-        """Let every actor end its streams, then end Ray and remove its files."""
+        """Let every actor end its streams, then end Ray."""
         try:
             stops = [
                 running.actor.stop.remote(timeout_s=timeout_s) for running in self._agents.values()
@@ -136,8 +123,8 @@ class RayCluster:
             _log.warning("agents could not be stopped orderly: %s", error)
         finally:
             self._agents.clear()
+            self._keep_logs()
             ray.shutdown()
-            self._remove_folder()
 
     def _kill(self, accelerator_id: str) -> None:
         running = self._agents.pop(accelerator_id, None)
@@ -145,13 +132,13 @@ class RayCluster:
             with contextlib.suppress(RayError):
                 ray.kill(running.actor, no_restart=True)
 
-    def _remove_folder(self) -> None:
-        logs = self._folder / "r" / "session_latest" / "logs"
-        if logs.is_dir():
-            target = self._settings.log_folder / "ray"
-            shutil.rmtree(target, ignore_errors=True)
+    def _keep_logs(self) -> None:
+        """Copy Ray's logs to where they outlive it."""
+        logs = self._settings.folder / "r" / "session_latest" / "logs"
+        target = self._settings.log_folder / "ray"
+        shutil.rmtree(target, ignore_errors=True)
+        with contextlib.suppress(OSError, shutil.Error):
             shutil.copytree(logs, target, ignore_dangling_symlinks=True)
-        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def resource_of(accelerator_id: str) -> str:
@@ -173,6 +160,7 @@ def _failure_of(running: _Running) -> str | None:
     return None
 
 
-def _cause(error: RayError) -> str:
+def _cause(error: Exception) -> str:
+    """Return the last line of Ray's many-line messages: what went wrong."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

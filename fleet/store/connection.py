@@ -23,7 +23,7 @@ from redis.retry import Retry
 from fleet.errors import StoreError
 
 CONNECT_TIMEOUT_S = 2.0
-SOCKET_TIMEOUT_S = 5.0
+SOCKET_TIMEOUT_S = 3.0
 OLDEST_VERSION = (7, 0)
 """Redis 7 and Valkey 7.2, which continues it, are what this is run against."""
 
@@ -56,7 +56,7 @@ def connect(url: str, *, timeout_s: float = SOCKET_TIMEOUT_S) -> redis.Redis:
             socket_timeout=timeout_s,
             socket_connect_timeout=CONNECT_TIMEOUT_S,
             # One more try: the first command after a restart of the server meets a dead socket.
-            retry=Retry(NoBackoff(), 1),
+            retry=Retry(NoBackoff(), 1, supported_errors=(redis.exceptions.ConnectionError,)),
         )
         # An unknown option is only noticed when a connection object is made.
         client.connection_pool.make_connection()
@@ -102,10 +102,12 @@ def store_error(error: Exception, url: str) -> StoreError:
         )
     if isinstance(error, BusyLoadingError):
         return StoreError(f"Redis at {where} is still loading its data", hint="try again shortly")
-    if isinstance(error, ssl.SSLError) or "SSL" in str(error) or "certificate" in str(error):
+    # A server without TLS never answers the greeting of one with it.
+    no_answer = url.startswith("rediss:") and isinstance(error, redis.exceptions.TimeoutError)
+    if no_answer or isinstance(error, ssl.SSLError) or "SSL" in str(error):
         return StoreError(
             f"no TLS connection to Redis at {where}: {_clean(str(error), url)}",
-            hint="check that the port speaks TLS and name its CA: rediss://...?ssl_ca_certs=FILE",
+            hint="if the port speaks TLS name its CA, rediss://...?ssl_ca_certs=FILE; else redis://",
         )
     if isinstance(error, ResponseError):
         return StoreError(f"Redis at {where} answers: {_clean(str(error), url)}")

@@ -164,7 +164,7 @@ def _package(
         raise SourceError(str(error)) from error
     archives = list(folder.glob(pattern))
     if len(archives) != 1:
-        raise SourceError(f"{command[0]} wrote {len(archives)} archives, expected one")
+        raise SourceError(f"the client wrote {len(archives)} archives, expected one")
     _check_archive(archives[0], source)
     progress(name, source.size, source.size)
     return archives[0]

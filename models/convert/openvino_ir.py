@@ -78,7 +78,7 @@ def _folder(manifest: ModelManifest) -> Path:
 
 
 def _network(folder: Path, conversion_s: float) -> NetworkFiles:
-    return NetworkFiles(*(folder / name for name in _NAMES), conversion_s)
+    return NetworkFiles(folder / _NAMES[0], folder / _NAMES[1], conversion_s)
 
 
 def _is_complete(folder: Path) -> bool:

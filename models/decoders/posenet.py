@@ -1,9 +1,9 @@
-"""PoseNetDecoder: heatmaps, offsets and displacements of a PoseNet -> poses; the loops are in posenet_kernel.
+"""PoseNetDecoder: the outputs of a PoseNet -> poses; checks them, `posenet_kernel` does the work.
 
-Coordinates: the center of cell ``(y, x)`` is the pixel ``(y * stride, x * stride)`` of the network's input,
-where pixel centers are integers (see `models.geometry`). There is no half-cell shift, because PoseNet
-inputs are ``k * stride + 1`` wide and its convolutions pad on both sides. So the position of a keypoint
-is ``cell * stride + offset``. It is not clipped: a keypoint may lie outside the input.
+Coordinates: the center of cell ``(y, x)`` is pixel ``(y * stride, x * stride)`` of the network's
+input, where pixel centers are integers (see `models.geometry`). There is no half-cell shift: its
+inputs are ``k * stride + 1`` wide and its convolutions pad both sides alike. So a keypoint is at
+``cell * stride + offset``. That is not clipped: it may lie outside the input.
 """
 
 import math
@@ -22,7 +22,6 @@ from models.decoders.posenet_kernel import (
     Scratch,
     Settings,
     compile_group,
-    group,
     make_scratch,
 )
 from models.errors import DecodeError, ManifestError
@@ -40,7 +39,7 @@ channels is y, the second x, in input pixels."""
 
 
 class PoseNetOptions(BaseModel):
-    """What a manifest may set; the defaults are those of the published demos, but for the person limit."""
+    """What a manifest may set; thresholds and radius as in the published PoseNet demos."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -52,9 +51,9 @@ class PoseNetOptions(BaseModel):
     """Input pixels within which two equal keypoints are one."""
     min_pose_score: float = Field(default=0.25, ge=0, le=1)
     """Lowest pose score: mean of the keypoint scores, those of earlier persons counting 0."""
-    max_candidates: int = Field(default=2048, ge=1)
-    """Most peaks that are looked at, the highest first: bounds the time of a frame of noise. 100
-    persons have 1700."""
+    max_candidates: int = Field(default=1700, ge=1)
+    """Most peaks that are tried, the highest first: bounds the time of a frame of noise. 100 people
+    with all their keypoints have 1700."""
 
 
 class PoseNetDecoder:
@@ -76,7 +75,10 @@ class PoseNetDecoder:
                 hint=f"PoseNet has the keypoints of {COCO17.name!r}",
             )
         if stride < 1:
-            raise ManifestError(f"output stride {stride} is not positive", hint="PoseNet has 8, 16 or 32")
+            raise ManifestError(
+                f"output stride {stride} is not positive",
+                hint="published PoseNets have 8, 16 or 32",
+            )
         settings = _checked(options)
         self.skeleton = skeleton
         self.capacity = settings.max_poses
@@ -108,12 +110,15 @@ class PoseNetDecoder:
         maps = _maps(outputs)
         map_size = maps[0].shape[:2]
         if map_size != self._map_size:
-            self._scratch = make_scratch(*map_size, self.capacity)
+            height, width = map_size
+            self._scratch = make_scratch(height, width, self.capacity)
             self._map_size = map_size
-        into.count = group(maps, self._settings, self._scratch, into.keypoints, into.scores)
+        into.count = compile_group()(
+            maps, self._settings, self._scratch, into.keypoints, into.scores
+        )
 
     def warm(self) -> None:
-        """Compile the kernel or load it from its cache (seconds the first time), once a process."""
+        """Compile the kernel or load it from its cache: seconds, once a process."""
         compile_group()
 
 
@@ -155,4 +160,4 @@ def _tensor(outputs: Outputs, role: str) -> NDArray[np.float32]:
             hint=f"PoseNet's is float32 (height, width, {CHANNELS[role]})",
         )
     flags = tensor.flags
-    return tensor if flags.c_contiguous and flags.aligned else np.require(tensor, None, "CA")
+    return tensor if flags.c_contiguous and flags.aligned else np.require(tensor, None, ["C", "A"])

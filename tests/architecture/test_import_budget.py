@@ -4,6 +4,9 @@ import subprocess
 import sys
 
 import pytest
+from typer.main import get_command
+
+from fleet.cli import app
 
 HEAVY = (
     "ray", "openvino", "cv2", "numba", "av", "numpy", "redis", "pydantic", "rich", "yaml",
@@ -32,9 +35,6 @@ def loads_nothing_heavy(*args):
 
 def subcommands():
     """Every command and group of the application, as words."""
-    from typer.main import get_command
-
-    from fleet.cli import app
 
     def walk(command, words):
         yield words

@@ -1,4 +1,4 @@
-"""The PoseNet decoder against recorded results of the public reference decoder, on recorded maps."""
+"""The PoseNet decoder against recorded results of a public reference decoder."""
 
 import numpy as np
 import pytest

@@ -54,7 +54,8 @@ def main(port, codec, credentials=None):
         sys.exit(f"port {port} is taken")
     loop = GLib.MainLoop()
     GLib.io_add_watch(0, GLib.PRIORITY_DEFAULT, GLib.IO_HUP | GLib.IO_IN, lambda *_: loop.quit())
-    print("ready", flush=True)
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
     loop.run()
 
 

@@ -12,7 +12,7 @@ PEAK = 4.0
 FLOOR = -5.0
 """Lowest logit before noise."""
 FALL = 0.9
-"""Logits lost a squared cell of distance: a blob of two cells radius is over threshold .5, as real maps have."""
+"""Logits lost a squared cell of distance: a blob of two cells radius is over threshold .5."""
 
 # One standing person in units of its height, (y, x) from the hips' middle, in COCO order.
 STANDING = np.array(
@@ -29,16 +29,17 @@ Maps = Mapping[str, NDArray[np.float32]]
 def make_people(
     rng: np.random.Generator, count: int, size: tuple[float, float]
 ) -> NDArray[np.float64]:
-    """Place persons on a jittered grid that fills ``size`` (height, width); ``(person, 17, 2)`` y, x."""
-    columns = int(np.ceil(np.sqrt(count)))
-    lines = -(-count // columns)
+    """Place persons on a jittered grid that fills (height, width); ``(person, 17, 2)`` y, x."""
+    columns = max(1, int(np.ceil(np.sqrt(count))))
+    lines = max(1, -(-count // columns))
     cells = rng.permutation(columns * lines)[:count]
     pitch = np.array(size) / (lines, columns)
     centers = (np.stack([cells // columns, cells % columns], -1) + 0.5) * pitch
     centers += rng.uniform(-0.1, 0.1, centers.shape) * pitch
     heights = rng.uniform(0.7, 1.0, (count, 1, 1)) * pitch.min() * 1.2
     jitter = rng.normal(0, 0.02, (count, 17, 2))
-    return centers[:, None] + (STANDING + jitter) * heights
+    people: NDArray[np.float64] = centers[:, None] + (STANDING + jitter) * heights
+    return people
 
 
 def render(
@@ -48,13 +49,14 @@ def render(
     rng: np.random.Generator,
     noise: float = 0.3,
 ) -> Maps:
-    """Render ``(person, 17, 2)`` keypoints (y, x; input pixels) on maps of ``cells`` (height, width).
+    """Render ``(person, 17, 2)`` keypoints (y, x; input pixels) on maps of (height, width) cells.
 
     Where persons overlap, a cell belongs to the nearest keypoint of its kind; ``noise`` is the
     deviation of the logits, and in pixels that of offsets and displacements.
     """
     height, width = cells
-    grid = np.stack(np.mgrid[:height, :width], -1) * float(stride)
+    lines, columns = np.mgrid[:height, :width] * float(stride)
+    grid = np.stack([lines, columns], -1)
     heatmap = np.full((height, width, 17), FLOOR)
     offset = np.zeros((height, width, 2, 17))
     forward = np.zeros((height, width, 2, len(EDGES)))
@@ -108,4 +110,17 @@ def make_plateau(cells: int, seed: int = 0) -> Maps:
     """Return a worst case: every logit of the map ties, as saturated quantized outputs do."""
     maps = dict(make_noise(cells, seed))
     maps["heatmap"] = np.full_like(maps["heatmap"], 5)
+    return maps
+
+
+def make_scatter(cells: int, seed: int = 0) -> Maps:
+    """Return a worst case made on purpose: every second cell peaks, none leads to another."""
+    maps = dict(make_noise(cells, seed))
+    heatmap = np.full_like(maps["heatmap"], FLOOR)
+    heatmap[::2, ::2] = maps["heatmap"][::2, ::2]
+    maps["heatmap"] = heatmap
+    maps["offset"] = np.zeros_like(maps["offset"])
+    for role in ("displacement_forward", "displacement_backward"):
+        maps[role] = np.zeros_like(maps[role])
+        maps[role][::2, ::2] = 16  # one cell of stride 16, to where nothing is
     return maps

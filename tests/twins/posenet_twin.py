@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from twins.posenet_scene import Maps
 
 from models.decoders.posenet_kernel import EDGES
-from twins.posenet_scene import Maps
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ def decode(
     score_threshold: float = 0.5,
     nms_radius: float = 20.0,
     min_pose_score: float = 0.25,
-    max_candidates: int = 2048,
+    max_candidates: int = 1700,
 ) -> list[TwinPose]:
     """Decode all persons, in the order in which they are found."""
     heat = maps["heatmap"]
@@ -51,7 +51,6 @@ def decode(
 
 def peaks(heat: NDArray[np.float32], threshold: np.float32) -> NDArray[np.intp]:
     """Return the (y, x, keypoint) of every value that no neighbor in 3 x 3 cells exceeds."""
-    height, width, _ = heat.shape
     padded = np.pad(heat, ((1, 1), (1, 1), (0, 0)), constant_values=-np.inf)
     padded[np.isnan(padded)] = -np.inf
     down = np.maximum(np.maximum(padded[:-2], padded[1:-1]), padded[2:])
@@ -69,7 +68,7 @@ def near(
 def walk(
     maps: Maps, stride: int, root: int, cell: tuple[int, int], position: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Follow the displacements from a root at (y, x) to the other keypoints: up the tree, then down."""
+    """Follow the displacements from a root at (y, x): up the tree, then down."""
     heat, offset = maps["heatmap"], maps["offset"]
     forward, backward = maps["displacement_forward"], maps["displacement_backward"]
     keypoints = np.tile([math.nan, math.nan, 0.0], (17, 1))

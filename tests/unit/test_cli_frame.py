@@ -1,4 +1,4 @@
-"""Every error becomes one message, a hint and its documented exit code; nothing shows a traceback."""
+"""Every error becomes one message, a hint and its documented exit code, without a traceback."""
 
 import os
 import signal
@@ -115,6 +115,20 @@ def test_the_help_documents_every_exit_code():
     codes = text[text.index("Exit codes:") :]
     for code in ExitCode:
         assert f" {code.value} " in codes, code
+
+
+def test_the_help_of_a_command_is_the_one_that_typer_prints(home):
+    for words in (["tail"], ["stream", "add"], ["models"], []):
+        short, long = fleet(*words, "-h"), fleet(*words, "--help")
+        assert short.returncode == long.returncode == ExitCode.OK
+        expected = run(*words, "--help", prog_name="fleet").stdout
+        assert short.stdout == long.stdout
+        assert short.stdout.split() == expected.split()  # whatever the width of the terminal
+    assert (
+        fleet("stream", "add", "x", "--fps", "1", "--help").stdout
+        == fleet("stream", "add", "--help").stdout
+    )
+    assert fleet("nonsense", "--help").returncode == ExitCode.USAGE
 
 
 @pytest.mark.parametrize("args", [["nonsense"], ["tail"], ["tail", "x", "--count", "0"], ["--x"]])

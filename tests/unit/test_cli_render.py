@@ -1,6 +1,10 @@
 """What is printed: whole tables in a pipe, clean JSON, nothing that steers the terminal."""
 
 import json
+import sys
+import threading
+
+import pytest
 
 from fleet.cli import render
 
@@ -46,15 +50,77 @@ def test_progress_in_a_pipe_is_a_line_a_thing(capsys):
     assert captured.out == ""
 
 
-def test_progress_on_a_terminal_moves(capsys, monkeypatch):
-    import sys
+@pytest.fixture
+def terminal(capsys, monkeypatch):
+    """Return a function that lets standard error look like a terminal, and then reads it."""
 
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    monkeypatch.setenv("TERM", "xterm")
+    def pretend():
+        # Inside the test: the stream that is captured during the set-up is another one.
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+        monkeypatch.setenv("TERM", "xterm")
+        return capsys
+
+    return pretend
+
+
+def test_progress_on_a_terminal_moves(terminal):
+    screen = terminal()
     with render.progress("net") as report:
-        report("a.bin", 0, None)
+        report("a.bin", 0, 2048)
         report("a.bin", 2048, 2048)
-    assert "net: a.bin" in capsys.readouterr().err
+        report("b.bin", 0, None)
+    shown = screen.readouterr().err
+    assert "net: a.bin" in shown
+    assert "net: b.bin" in shown
+
+
+def test_progress_is_silent_while_there_is_nothing_to_report(terminal):
+    screen = terminal()
+    with render.progress("net"):
+        pass
+    assert screen.readouterr().err == ""
+
+
+def test_progress_gives_the_terminal_back_when_a_thing_is_done(terminal):
+    terminal()
+    with render.progress() as report:
+        report("a.bin", 0, 10)
+        before = _refresh_threads()
+        assert before
+        report("a.bin", 10, 10)
+        for thread in before:
+            thread.join(10)
+        assert not _refresh_threads()
+
+
+@pytest.mark.parametrize("shows", [lambda: render.steps("frames", 2), render.progress])
+def test_a_moving_bar_leaves_standard_output_to_programs(terminal, shows):
+    screen = terminal()
+    with shows() as advance:
+        if shows is render.progress:
+            advance("a.bin", 0, 10)
+        render.record({"a": 1})
+    captured = screen.readouterr()
+    assert captured.out == '{"a":1}\n'
+    assert captured.err
+
+
+def test_steps_count_on_a_terminal(terminal):
+    screen = terminal()
+    with render.steps("frames", 2) as advance:
+        advance()
+        advance()
+    assert "2/2" in screen.readouterr().err
+
+
+def test_steps_in_a_pipe_are_silent(capsys):
+    with render.steps("frames", None) as advance:
+        advance()
+    assert capsys.readouterr().err == ""
+
+
+def _refresh_threads():
+    return [thread for thread in threading.enumerate() if "Refresh" in type(thread).__name__]
 
 
 def test_sizes_for_people():
