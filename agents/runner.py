@@ -120,7 +120,7 @@ class Runner:
             self._changed.clear()
             try:
                 self._reconcile()
-            except Exception:  # the control loop outlives any one stream's failure
+            except Exception:  # noqa: BLE001 - the loop outlives any one stream's failure
                 _log.exception("could not follow the order")
             self._changed.wait(timeout=1.0)
 
@@ -188,7 +188,7 @@ class Runner:
                 if count % ADVERTS_EVERY == 0:
                     self._ports.sink.publish_advert(self._ports.advert)
                 self._report()
-            except Exception:  # a report that fails must not silence the heartbeat
+            except Exception:  # noqa: BLE001 - one bad report must not silence the heartbeat
                 _log.exception("could not report")
             count += 1
             if self._stopping.wait(REPORT_PERIOD_S):

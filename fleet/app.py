@@ -80,7 +80,11 @@ class RunningFleet:
     """A fleet that is up; ends when the context of `bring_up` is left."""
 
     def __init__(
-        self, run: RunFile, store: "FleetStore", coordinator: "Coordinator", server: "RedisServer | None"
+        self,
+        run: RunFile,
+        store: "FleetStore",
+        coordinator: "Coordinator",
+        server: "RedisServer | None",
     ) -> None:
         self.store = store
         self.coordinator = coordinator
@@ -114,9 +118,7 @@ class RunningFleet:
 
 
 @contextlib.contextmanager
-def bring_up(
-    config: FleetConfig, *, say: Say, progress: "Progress"
-) -> Iterator[RunningFleet]:
+def bring_up(config: FleetConfig, *, say: Say, progress: "Progress") -> Iterator[RunningFleet]:
     """Bring up a fleet on this machine, and take it down when the context is left.
 
     Raises:
@@ -153,9 +155,7 @@ def bring_up(
         say(f"starting Ray with {len(accelerators)} accelerator(s)")
         cluster = _ray(config, urls["agent"], advert, accelerators, stack)
         coordinator = Coordinator(
-            CoordinatorPorts(
-                store, cluster, load_policy(DEFAULT_POLICY), accelerators, time.time
-            )
+            CoordinatorPorts(store, cluster, load_policy(DEFAULT_POLICY), accelerators, time.time)
         )
         stop = threading.Event()
         thread = threading.Thread(target=coordinator.run, args=(stop,), name="fleet-coordinator")

@@ -20,7 +20,7 @@ from fleet.state.model import FleetState, Observation, Record
 from fleet.store.base import FleetStore
 
 TICK_S = 0.25
-"""Time between two looks: a stream that is added starts within it, a dead agent is seen within it."""
+"""Time between two looks: within it an added stream starts and a dead agent is seen."""
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Coordinator:
         while not stop.wait(TICK_S):
             try:
                 self.tick()
-            except Exception:  # the loop outlives any single failure, which the log keeps
+            except Exception:  # noqa: BLE001 - the loop outlives any single failure
                 _log.exception("coordinator tick failed")
 
     def tick(self) -> None:

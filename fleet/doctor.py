@@ -23,8 +23,8 @@ import psutil
 from agents.errors import WireError
 from agents.wire.messages import NodeAdvert
 from fleet import paths
-from fleet.store.embedded import find_server
 from fleet.errors import FleetError
+from fleet.store.embedded import find_server
 from models.artifacts import model_files, verify
 from models.catalog import DEFAULT_MODEL, load_manifest
 from models.errors import ModelError

@@ -120,9 +120,7 @@ def infer(request: Request, progress: Progress) -> Iterator[Inference]:
         stack.callback(model.close)
         results = _in_order(opened.work, model)
         stack.callback(results.close)
-        yield Inference(
-            model, accelerator, opened.is_video, opened.total, opened.rate_hz, results
-        )
+        yield Inference(model, accelerator, opened.is_video, opened.total, opened.rate_hz, results)
 
 
 def _open(request: Request) -> _Input:

@@ -77,11 +77,15 @@ def open_http(url: str, first_sequence: int, timeout_s: float) -> StreamSource:
     """Open an MJPEG camera, or any video that FFmpeg plays over HTTP; a `StreamOpener`."""
     require_host(url)
     body = HttpBody(url, timeout_s)
-    if body.content_type.startswith("multipart/"):
-        how = _How(body.name, body, _LOW_LATENCY, timeout_s, container_format="mpjpeg")
+    if not body.content_type.startswith("multipart/"):
+        body.close()
+        return MediaSource(_How(redact(url), url, {}, timeout_s), first_sequence)
+    how = _How(body.name, body, _LOW_LATENCY, timeout_s, container_format="mpjpeg")
+    try:
         return MediaSource(how, first_sequence)
-    body.close()
-    return MediaSource(_How(redact(url), url, {}, timeout_s), first_sequence)
+    except StreamError:
+        body.close()
+        raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +119,12 @@ class _Video:
         self._stream.codec_context.thread_count = 1
         rate = self._stream.average_rate or self._stream.guessed_rate
         self.period_s = 1 / float(rate) if rate else 1 / UNTIMED_RATE_HZ
-        self.is_endless = self._container.duration is None
+        # What FFmpeg plays over HTTP may be a recording; it then knows how long it lasts.
+        self.is_live = how.timeout_s is not None and (
+            how.poll_s is not None
+            or isinstance(how.file, HttpBody)
+            or self._container.duration is None
+        )
 
     def frames(self) -> Iterator[av.VideoFrame | None]:
         """Yield frames to the end; None whenever a packet or a wait gave none.
@@ -146,6 +155,8 @@ class _Video:
 
     def close(self) -> None:
         self._container.close()
+        if isinstance(self._how.file, HttpBody):
+            self._how.file.close()
 
 
 def _open_container(how: _How) -> av.container.InputContainer:
@@ -200,7 +211,7 @@ class MediaSource:
         self._start()
         interrupt = how.file.interrupt if isinstance(how.file, HttpBody) else None
         self._closing = Closing(lambda: self._video.close(), interrupt)
-        self.is_live = how.timeout_s is not None and self._video.is_endless
+        self.is_live = self._video.is_live
         self._pacer = Pacer(self._closing, is_paced=is_paced and not self.is_live)
         self._timeline = _Timeline(self._video.period_s)
 

@@ -43,9 +43,7 @@ class _Running:
 class RayCluster:
     """A local Ray with one actor an accelerator."""
 
-    def __init__(
-        self, settings: RaySettings, agent_settings: Mapping[str, AgentSettings]
-    ) -> None:
+    def __init__(self, settings: RaySettings, agent_settings: Mapping[str, AgentSettings]) -> None:
         """``agent_settings``: accelerator id -> what its agent is told."""
         self._agent_settings = agent_settings
         self._agents: dict[str, _Running] = {}
@@ -149,9 +147,7 @@ def resource_of(accelerator_id: str) -> str:
 def _failure_of(running: _Running) -> str | None:
     if not running.pending:
         return None
-    done, running.pending = ray.wait(
-        running.pending, num_returns=len(running.pending), timeout=0
-    )
+    done, running.pending = ray.wait(running.pending, num_returns=len(running.pending), timeout=0)
     for reference in done:
         try:
             ray.get(reference)

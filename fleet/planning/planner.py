@@ -68,9 +68,7 @@ def _place(
         )
         epoch += 1
         kind = "stream-placed" if before is None else "stream-moved"
-        events.append(
-            _event(now, kind, stream_id, f"on {decision.accelerator}: {decision.reason}")
-        )
+        events.append(_event(now, kind, stream_id, f"on {decision.accelerator}: {decision.reason}"))
     return placed, events
 
 

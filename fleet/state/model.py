@@ -45,9 +45,7 @@ class FleetState:
     """Stream id -> the streams that should run."""
     assignments: Mapping[str, Assignment] = field(default_factory=lambda: MappingProxyType({}))
     """Stream id -> who serves it."""
-    throughput: Mapping[str, ThroughputReport] = field(
-        default_factory=lambda: MappingProxyType({})
-    )
+    throughput: Mapping[str, ThroughputReport] = field(default_factory=lambda: MappingProxyType({}))
     """Accelerator id -> its latest report."""
     last_epoch: int = 0
     """The highest epoch ever given to an assignment."""

@@ -77,9 +77,7 @@ def test_poses_agree_with_the_reference(outputs_of, shared, picture):
             compared += 1
             assert point[2] == pytest.approx(wanted["score"], abs=0.005)
             at = point[:2] * 640 / 257 - padding
-            assert at == pytest.approx(
-                [wanted["position"]["x"], wanted["position"]["y"]], abs=0.05
-            )
+            assert at == pytest.approx([wanted["position"]["x"], wanted["position"]["y"]], abs=0.05)
     assert compared > 20, "the comparison must not be empty"
 
 

@@ -34,15 +34,17 @@ def decode(
     cells = peaks(heat, threshold)
     by_height = np.argsort(-heat[tuple(cells.T)], kind="stable")
     poses: list[TwinPose] = []
+    positions = np.empty((max_poses, 17, 2))
     for y, x, root in cells[by_height[:max_candidates]]:
         position = np.array([y, x]) * stride + maps["offset"][y, x, [root, 17 + root]].astype(float)
-        found = np.array([pose.keypoints[:, 1::-1] for pose in poses]).reshape(-1, 17, 2)
+        found = positions[: len(poses)]
         if not np.isfinite(position).all() or near(found[:, root], position, nms_radius).any():
             continue
         keypoints = walk(maps, stride, int(root), (int(y), int(x)), position)
         taken = near(found, keypoints[:, 1::-1], nms_radius).any(0)
         score = float(keypoints[~taken, 2].sum() / 17)
         if np.float32(score) >= min_pose_score:
+            positions[len(poses)] = keypoints[:, 1::-1]
             poses.append(TwinPose(score, keypoints, int(root)))
         if len(poses) == max_poses:
             break

@@ -1,9 +1,9 @@
 """How the coordinator's picture follows the world."""
 
 import pytest
+from builders import make_accelerator, make_heartbeat, make_stream
 
 from agents.wire.keys import HEARTBEAT_TTL_S
-from builders import make_accelerator, make_heartbeat, make_stream
 from fleet.state.advance import (
     RETRY_CAP_S,
     STABLE_S,

@@ -23,8 +23,9 @@ def test_the_window_moves_over_one_photo_then_cuts_to_the_next_and_comes_round(p
     frames = [source.read() for _ in range(2 * FRAMES_PER_PHOTO + 1)]
     assert [frame.sequence for frame in frames[:2]] == [3, 4]
     assert {(frame.width, frame.height) for frame in frames} == {(640, 480)}
-    ramp = [frame.pixels("rgb")[240, 320, 0] for frame in frames[:FRAMES_PER_PHOTO:20]]
-    assert all(later > earlier for earlier, later in zip(ramp[1:], ramp[2:], strict=False))
+    ramp = [int(frame.pixels("rgb")[240, 320, 0]) for frame in frames[:FRAMES_PER_PHOTO:20]]
+    assert ramp == sorted(ramp)
+    assert ramp[-1] - ramp[0] > 50
     assert tuple(frames[FRAMES_PER_PHOTO].pixels("rgb")[0, 0]) == (30, 20, 10)
     assert np.ptp(frames[-1].pixels("bgr")) > 50
     source.close()

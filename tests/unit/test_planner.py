@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from builders import make_accelerator, make_stream, make_stream_report, make_throughput
+
 from fleet.planning.actions import Order, RecordAssignments, StartAgent
 from fleet.planning.planner import plan
 from fleet.routing.least_loaded import LeastLoaded

@@ -8,7 +8,7 @@ from agents.streams.slot import FrameRateLimit, LatestFrameSlot
 
 
 def frame(sequence):
-    return Frame(sequence, 0.0, 0.0, (4, 2), lambda color: np.zeros((2, 4, 3), np.uint8))
+    return Frame(sequence, 0.0, 0.0, (4, 2), lambda _: np.zeros((2, 4, 3), np.uint8))
 
 
 def granted(limit, times):
