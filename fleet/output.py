@@ -31,9 +31,9 @@ _VIDEO_CRF = "20"
 class Outputs:
     """Where results go; made by `open_outputs`."""
 
-    def __init__(self) -> None:
-        self._drawn: _Pictures | _Video | None = None
-        self._coco: _Coco | None = None
+    def __init__(self, drawn: "_Pictures | _Video | None", coco: "_Coco | None") -> None:
+        self._drawn = drawn
+        self._coco = coco
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -57,17 +57,18 @@ def open_outputs(inference: Inference, out: Path | None, coco: Path | None) -> I
     Raises:
         InputError: a name does not fit what is written, or cannot be written.
     """
-    outputs = Outputs()
+    drawn: _Pictures | _Video | None = None
+    results: _Coco | None = None
     with contextlib.ExitStack() as stack:
         if out is not None and inference.is_video:
-            outputs._drawn = stack.enter_context(_Video(out, inference.rate_hz))
+            drawn = stack.enter_context(_Video(out, inference.rate_hz))
         elif out is not None:
-            outputs._drawn = _Pictures(out, is_single=inference.total == 1)
+            drawn = _Pictures(out, is_single=inference.total == 1)
         if coco is not None:
             if inference.model.manifest.skeleton != COCO17.name:
                 raise InputError("COCO results need a network with the 17 COCO keypoints")
-            outputs._coco = stack.enter_context(_Coco(coco))
-        yield outputs
+            results = stack.enter_context(_Coco(coco))
+        yield Outputs(drawn, results)
 
 
 class _Pictures:

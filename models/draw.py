@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from models.poses import PoseSet
 
 MIN_KEYPOINT_SCORE = 0.3
-"""Keypoints below are guesses more often than sights; drawing them makes limbs that are not there."""
+"""Keypoints below are guesses more often than sights: limbs that are not there."""
 
 _PALETTE = (
     (255, 99, 71), (64, 196, 255), (255, 214, 10), (105, 240, 105), (224, 130, 255),

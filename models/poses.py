@@ -1,4 +1,4 @@
-"""Pose values: arrays for the frame path, named keypoints for people and JSON; no drawing, no tracking."""
+"""Pose values: arrays for the frame path, named keypoints for people and JSON."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field

@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import suppress
+from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from agents.errors import StreamError, StreamRefused
@@ -81,16 +82,29 @@ def _without_user(url: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
+class _Basic(urllib.request.HTTPBasicAuthHandler):
+    """The standard library's, which leaves the answer open that asked for a password."""
+
+    def http_error_401(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
+        with fp:
+            return super().http_error_401(req, fp, code, msg, headers)
+
+
+class _Digest(urllib.request.HTTPDigestAuthHandler):
+    """Likewise."""
+
+    def http_error_401(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
+        with fp:
+            return super().http_error_401(req, fp, code, msg, headers)
+
+
 def _opener_for(url: str) -> urllib.request.OpenerDirector:
     parts = urlsplit(url)
     passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
     if parts.username is not None:
         user, password = unquote(parts.username), unquote(parts.password or "")
         passwords.add_password(None, _without_user(url), user, password)
-    return urllib.request.build_opener(
-        urllib.request.HTTPBasicAuthHandler(passwords),
-        urllib.request.HTTPDigestAuthHandler(passwords),
-    )
+    return urllib.request.build_opener(_Basic(passwords), _Digest(passwords))
 
 
 def _refused(name: str, status: int, reason: str) -> StreamError:

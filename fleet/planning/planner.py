@@ -1,4 +1,4 @@
-"""plan(state, policy, now) -> (state, actions, events): what moves the fleet towards what it should be.
+"""plan(state, policy, now) -> (state, actions, events): from what is to what should be.
 
 A stream stays where it is while its agent lives. One whose agent was lost moves to another ready
 accelerator at once; with none ready it waits and is placed when one is.

@@ -29,7 +29,7 @@ class Decision:
 class RoutingPolicy(Protocol):
     """Chooses; holds no clock and does no I/O."""
 
-    def choose(self, stream: StreamSpec, candidates: Sequence[Candidate]) -> Decision | None:
+    def choose(self, stream: StreamSpec, candidates: Sequence[Candidate], /) -> Decision | None:
         """Return the accelerator for a stream, or None when no candidate may serve it.
 
         The order of the candidates must not matter.

@@ -9,7 +9,7 @@ from fleet.routing.base import Candidate, Decision
 class LeastLoaded:
     """Spreads streams by measured load; an accelerator without a measurement counts as idle."""
 
-    def choose(self, stream: StreamSpec, candidates: Sequence[Candidate]) -> Decision | None:
+    def choose(self, _stream: StreamSpec, candidates: Sequence[Candidate]) -> Decision | None:
         """Return the least busy candidate."""
         if not candidates:
             return None

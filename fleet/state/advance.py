@@ -39,8 +39,8 @@ def advance(
         after = _advance_agent(agent, ended, heartbeat, is_audible, now)
         agents[accelerator_id] = after
         events.extend(_agent_events(agent, after, now))
-    for gone in state.agents.keys() - seen.accelerators.keys():
-        events.append(_event(now, "accelerator-gone", gone, "no longer advertised"))
+    gone = sorted(state.agents.keys() - seen.accelerators.keys())
+    events.extend(_event(now, "accelerator-gone", one, "no longer advertised") for one in gone)
     after_state = replace(state, agents=agents, silence_counts_from=silence_from)
     if record is not None:
         events.extend(_stream_events(state, record, now))

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import openvino
 import pytest
 
 from agents.accelerators.base import NetworkFile
@@ -23,8 +24,6 @@ LEAST_POSE_SCORE = 0.25
 @pytest.fixture(scope="module", params=["posenet-mobilenet-075", "posenet-mobilenet-100"])
 def outputs_of(request, shared):
     """Runs a network in f32 on a float input of 257x257."""
-    import openvino
-
     manifest = load_manifest(request.param)
     model = openvino.Core().read_model(ensure_ir(manifest).path)
     model.reshape([1, 257, 257, 3])
