@@ -58,14 +58,13 @@ class PoseLane:
 
     def run_pixels(self, pixels: Pixels) -> ImageTransform:
         """Find the poses of one picture, ``(height, width, 3)`` RGB."""
-        lane, durations = self._lane, self.durations_s
+        durations = self.durations_s
         start = time.monotonic()
-        transform = self._preprocessor.prepare(pixels, lane.input)
+        transform = self.prepare(pixels)
         resized = time.monotonic()
-        lane.start()
-        lane.wait()
+        self.infer()
         inferred = time.monotonic()
-        self._decoder.decode(lane.outputs, self.buffer)
+        self.group()
         durations[2] = resized - start
         durations[3] = inferred - resized
         durations[4] = time.monotonic() - inferred
@@ -81,6 +80,19 @@ class PoseLane:
         self._decoder.warm()
         height, width = self._lane.input.shape[:2]
         self.run_pixels(np.zeros((height, width, 3), np.uint8))
+
+    def prepare(self, pixels: Pixels) -> ImageTransform:
+        """Resize a picture straight into the request's own memory."""
+        return self._preprocessor.prepare(pixels, self._lane.input)
+
+    def infer(self) -> None:
+        """Run the network on what `prepare` wrote, without holding the interpreter lock."""
+        self._lane.start()
+        self._lane.wait()
+
+    def group(self) -> None:
+        """Decode the request's own outputs into `buffer`."""
+        self._decoder.decode(self._lane.outputs, self.buffer)
 
     def poses(self, transform: ImageTransform) -> PoseSet:
         """Copy the poses of the last frame out of `buffer`, in frame pixels."""

@@ -11,8 +11,9 @@ import ssl
 import time
 import urllib.error
 import urllib.request
+from base64 import b64encode
 from contextlib import suppress
-from typing import Any
+from typing import cast
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from agents.errors import StreamError, StreamRefused
@@ -36,7 +37,7 @@ class HttpBody:
         """How errors call it; PyAV uses it too."""
         self._timeout_s = timeout_s
         try:
-            self._response = _opener_for(url).open(_without_user(url), timeout=timeout_s)
+            self._response = _ask(url, timeout_s)
         except urllib.error.HTTPError as error:
             error.close()
             raise _refused(self.name, error.code, error.reason) from None
@@ -60,7 +61,7 @@ class HttpBody:
         if time.monotonic() - self._wanted_since > self._timeout_s:
             raise StreamError(f"{self.name}: no frame for {self._timeout_s:g} s")
         try:
-            return bytes(self._response.read1(size))
+            return self._response.read1(size)
         except TimeoutError:
             raise StreamError(f"{self.name}: no data for {self._timeout_s:g} s") from None
         except (OSError, http.client.HTTPException, ValueError) as error:
@@ -77,34 +78,39 @@ class HttpBody:
         self._socket.close()
 
 
-def _without_user(url: str) -> str:
+def _ask(url: str, timeout_s: float) -> http.client.HTTPResponse:
+    """Ask for a URL; again with its user and password when the answer asks for them."""
     parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-
-
-class _Basic(urllib.request.HTTPBasicAuthHandler):
-    """The standard library's, which leaves the answer open that asked for a password."""
-
-    def http_error_401(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
-        with fp:
-            return super().http_error_401(req, fp, code, msg, headers)
-
-
-class _Digest(urllib.request.HTTPDigestAuthHandler):
-    """Likewise."""
-
-    def http_error_401(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
-        with fp:
-            return super().http_error_401(req, fp, code, msg, headers)
-
-
-def _opener_for(url: str) -> urllib.request.OpenerDirector:
-    parts = urlsplit(url)
-    passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
-    if parts.username is not None:
+    bare = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    request = urllib.request.Request(bare)
+    opener = urllib.request.build_opener()
+    try:
+        response = opener.open(request, timeout=timeout_s)
+    except urllib.error.HTTPError as error:
+        with error:
+            challenges = error.headers.get_all("WWW-Authenticate", [])
+        if error.code != 401 or parts.username is None:
+            raise
         user, password = unquote(parts.username), unquote(parts.password or "")
-        passwords.add_password(None, _without_user(url), user, password)
-    return urllib.request.build_opener(_Basic(passwords), _Digest(passwords))
+        given = _credentials(request, challenges, user, password)
+        request.add_unredirected_header("Authorization", given)
+        response = opener.open(request, timeout=timeout_s)
+    return cast(http.client.HTTPResponse, response)
+
+
+def _credentials(
+    request: urllib.request.Request, challenges: list[str], user: str, password: str
+) -> str:
+    """Return what to answer: Digest where it is offered, because it does not send the password."""
+    for challenge in challenges:
+        scheme, _, fields = challenge.partition(" ")
+        if scheme.lower() == "digest":
+            passwords = urllib.request.HTTPPasswordMgrWithDefaultRealm()
+            passwords.add_password(None, request.full_url, user, password)  # None: any realm
+            digest = urllib.request.HTTPDigestAuthHandler(passwords)
+            offered = urllib.request.parse_keqv_list(urllib.request.parse_http_list(fields))
+            return f"Digest {digest.get_authorization(request, offered)}"
+    return "Basic " + b64encode(f"{user}:{password}".encode()).decode()
 
 
 def _refused(name: str, status: int, reason: str) -> StreamError:

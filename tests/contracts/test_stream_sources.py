@@ -50,6 +50,9 @@ class Camera(BaseHTTPRequestHandler):
     def serve_clip(self):
         self.answer("video/mp4", self.server.clip)
 
+    def serve_slow_clip(self):
+        self.answer("video/mp4", self.server.slow_clip)
+
     def serve_basic(self, *_):
         expected = "Basic " + base64.b64encode(b"me:s3/cret").decode()
         if self.headers.get("Authorization") == expected:
@@ -112,10 +115,10 @@ class CameraServer(ThreadingHTTPServer):
 
 
 @pytest.fixture
-def server(clip):
+def server(clip, slow_clip):
     server = CameraServer(("127.0.0.1", 0), Camera)
     server.over = threading.Event()
-    server.clip = clip.read_bytes()
+    server.clip, server.slow_clip = clip.read_bytes(), slow_clip.read_bytes()
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), name="fleet-camera")
     thread.start()
     yield server
@@ -125,18 +128,27 @@ def server(clip):
     thread.join(WAIT_S)
 
 
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory):
-    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+def write_clip(path, frames, period):
     with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
         stream = container.add_stream("libx264", rate=50)
         stream.width, stream.height = SIZE
-        for number in range(20):
+        for number in range(frames):
             frame = av.VideoFrame.from_ndarray(picture(number * 10), format="bgr24")
-            frame.pts, frame.time_base = number, Fraction(1, 50)
+            frame.pts, frame.time_base = number * period, Fraction(1, 50)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    return write_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", 20, 1)
+
+
+@pytest.fixture(scope="module")
+def slow_clip(tmp_path_factory):
+    """A frame every 1.6 s."""
+    return write_clip(tmp_path_factory.mktemp("clip") / "slow.mp4", 5, 80)
 
 
 @pytest.fixture(scope="module")
@@ -165,19 +177,24 @@ class Kind:
     open: Callable[[int], object]
     """Gives a source whose first frame has this number; it delivers at least 8 frames."""
     is_live: bool
-    open_waiting: Callable[[], object] | None
-    """Gives one whose second frame is far off."""
+    open_waiting: Callable[[], object] | None = None
+    """Gives one with a frame that is far off; None where that does not happen."""
 
 
-KINDS = ["video", "picture", "folder", "pan", "synthetic", "http", "http file", "camera"]
+WAITING = ["video", "picture", "folder", "synthetic", "http", "http file"]
+KINDS = [*WAITING, "pan", "camera"]
 
 
 @pytest.fixture(params=KINDS)
-def kind(request, clip, pictures):
+def kind(request, clip, slow_clip, pictures):
     port = request.getfixturevalue("server").server_port if "http" in request.param else 0
     files = sorted(pictures.iterdir())
     kinds = {
-        "video": Kind(lambda n: open_stream(f"file:{clip}?loop=1&pace=max", n), False, None),
+        "video": Kind(
+            lambda n: open_stream(f"file:{clip}?loop=1&pace=max", n),
+            False,
+            lambda: open_stream(str(slow_clip)),
+        ),
         "picture": Kind(
             lambda n: open_stream(f"{files[0]}?loop=1&fps=240", n),
             False,
@@ -188,7 +205,7 @@ def kind(request, clip, pictures):
             False,
             lambda: open_stream(f"{pictures}?fps=.6"),
         ),
-        "pan": Kind(lambda n: PanSource(tuple(files), n, is_paced=False), False, None),
+        "pan": Kind(lambda n: PanSource(tuple(files), n, is_paced=False), False),
         "synthetic": Kind(
             lambda n: open_stream("synthetic:?size=96x64&pace=max", n),
             False,
@@ -199,8 +216,12 @@ def kind(request, clip, pictures):
             True,
             lambda: open_stream(f"http://127.0.0.1:{port}/live/2/stall", timeout_s=60),
         ),
-        "http file": Kind(lambda n: open_stream(f"http://127.0.0.1:{port}/clip", n), False, None),
-        "camera": Kind(lambda n: CameraSource("fake", Device(), n), True, None),
+        "http file": Kind(
+            lambda n: open_stream(f"http://127.0.0.1:{port}/clip", n),
+            False,
+            lambda: open_stream(f"http://127.0.0.1:{port}/slow_clip"),
+        ),
+        "camera": Kind(lambda n: CameraSource("fake", Device(), n), True),
     }
     return kinds[request.param]
 
@@ -275,9 +296,8 @@ class TestEverySource:
         source.close()
         assert source.read() is None
 
+    @pytest.mark.parametrize("kind", WAITING, indirect=True)
     def test_close_from_another_thread_ends_a_read_that_waits(self, kind, opened):
-        if kind.open_waiting is None:
-            pytest.skip("it never waits for long")
         source = opened(kind.open_waiting())
         assert source.read() is not None
         got, waiting = [], threading.Event()

@@ -4,6 +4,7 @@ Run by the system's Python (it has the GObject bindings), never by ours. Prints 
 listens and ends when its standard input closes, so that it never outlives the test.
 
 Usage: rtsp_server.py PORT h264|jpeg [user:password]
+       rtsp_server.py check     fails when an element is not installed
 """
 
 import sys
@@ -59,5 +60,13 @@ def main(port, codec, credentials=None):
     loop.run()
 
 
+def check():
+    """Name what is missing."""
+    Gst.init(None)
+    for element in ("videotestsrc", "x264enc", "rtph264pay", "jpegenc", "rtpjpegpay"):
+        if Gst.ElementFactory.find(element) is None:
+            sys.exit(f"no GStreamer element {element}")
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    check() if sys.argv[1] == "check" else main(*sys.argv[1:])
