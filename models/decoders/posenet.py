@@ -54,6 +54,9 @@ class PoseNetOptions(BaseModel):
     max_candidates: int = Field(default=1700, ge=1)
     """Most peaks that are tried, the highest first: bounds the time of a frame of noise. 100 people
     with all their keypoints have 1700."""
+    refinements: int = Field(default=0, ge=0, le=5)
+    """How often a keypoint's position is looked up again from where its offset led. 0 is what
+    posenet-python does, 1 what the TensorFlow.js package does (its offset refine step 2)."""
 
 
 class PoseNetDecoder:
@@ -89,6 +92,7 @@ class PoseNetDecoder:
             settings.nms_radius**2,
             settings.min_pose_score,
             settings.max_candidates,
+            settings.refinements,
         )
         self._map_size = (0, 0)
         self._scratch: Scratch = make_scratch(0, 0, self.capacity)

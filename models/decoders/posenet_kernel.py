@@ -38,8 +38,8 @@ Maps: TypeAlias = tuple[
 ]
 """Heatmap logits ``(y, x, 17)``, offsets ``(y, x, 34)``, displacements forward and backward
 ``(y, x, 32)``; C-contiguous."""
-Settings: TypeAlias = tuple[float, float, float, float, int]
-"""Logit threshold, stride, squared NMS radius, minimum pose score, most candidates."""
+Settings: TypeAlias = tuple[float, float, float, float, int, int]
+"""Logit threshold, stride, squared NMS radius, minimum pose score, most candidates, refinements."""
 Scratch: TypeAlias = tuple[
     NDArray[np.float32],
     NDArray[np.uint8],
@@ -248,9 +248,38 @@ def _place(
 
 
 @_jit
-def _walk(maps: Maps, root: np.uint64, stride: float, person: NDArray[np.float64]) -> None:
+def _refine(
+    maps: Maps,
+    keypoint: np.uint64,
+    stride: float,
+    start: tuple[float, float],
+    refinements: int,
+) -> tuple[float, float, np.float32]:
+    """Return where the offsets lead from the finite position ``start``, and the logit there.
+
+    The nearest cell's offset gives the position and the cell its logit. Each refinement looks again
+    from the position found; the logit is then that of the cell nearest to where it ends.
+    """
+    heat, offset = maps[0], maps[1]
+    last_y, last_x = float(heat.shape[0] - 1), float(heat.shape[1] - 1)
+    cell = _cell(start[0], stride, last_y), _cell(start[1], stride, last_x)
+    y, x = _locate(offset, cell, keypoint, stride)
+    for _ in range(refinements):
+        if not (np.isfinite(y) and np.isfinite(x)):
+            break
+        cell = _cell(y, stride, last_y), _cell(x, stride, last_x)
+        y, x = _locate(offset, cell, keypoint, stride)
+    if refinements > 0:
+        cell = _cell(y, stride, last_y), _cell(x, stride, last_x)
+    return y, x, heat[cell[0], cell[1], keypoint]
+
+
+@_jit
+def _walk(
+    maps: Maps, root: np.uint64, stride: float, refinements: int, person: NDArray[np.float64]
+) -> None:
     """Follow the displacements from the root of ``person`` to its 16 other keypoints."""
-    heat, offset, forward, backward = maps
+    heat, _, forward, backward = maps
     last_y, last_x = float(heat.shape[0] - 1), float(heat.shape[1] - 1)
     for step in range(KEYPOINTS - 1):
         source, target, edge, is_forward = _WALKS[root, step]
@@ -260,9 +289,8 @@ def _walk(maps: Maps, root: np.uint64, stride: float, person: NDArray[np.float64
         y += displacement[edge]
         x += displacement[_EDGES + edge]
         if np.isfinite(y) and np.isfinite(x):
-            cell = _cell(y, stride, last_y), _cell(x, stride, last_x)
-            y, x = _locate(offset, cell, target, stride)
-            _place(person, target, y, x, heat[cell[0], cell[1], target])
+            y, x, logit = _refine(maps, target, stride, (y, x), refinements)
+            _place(person, target, y, x, logit)
         else:
             _place(person, target, np.nan, np.nan, np.float32(0.0))
 
@@ -309,7 +337,7 @@ def group(
     Peaks are tried from the highest to the lowest. One whose keypoint an earlier person already has
     within the radius is a part of that person; any other is the root of a new one.
     """
-    threshold, stride, squared_radius, min_score, max_candidates = settings
+    threshold, stride, squared_radius, min_score, max_candidates, refinements = settings
     highest, is_peak, queue, starts, found, persons, order = scratch
     peaks = _find_peaks(maps[0], np.float32(threshold), highest, is_peak, queue[0])
     peaks_row = queue[_sort(queue, peaks, starts)]
@@ -329,7 +357,7 @@ def group(
             continue
         person = persons[count]
         _place(person, root, y, x, heat[cell[0], cell[1], root])
-        _walk(maps, root, stride, person)
+        _walk(maps, root, stride, refinements, person)
         score = _score(found, slots, person, squared_radius)
         if score < min_score:
             continue
@@ -357,7 +385,7 @@ def compile_group() -> Group:
     """
     types: Any = numba.types
     maps = types.UniTuple(types.Array(types.float32, 3, "C", readonly=True), 4)
-    settings = types.Tuple((types.float64,) * 4 + (types.int64,))
+    settings = types.Tuple((types.float64,) * 4 + (types.int64,) * 2)
     scratch = cast(Any, numba).typeof(make_scratch(1, 1, 1))
     signature = types.int64(maps, settings, scratch, types.float32[:, :, ::1], types.float32[::1])
     return cast(Group, numba.njit(signature, **_COMPILER)(group))

@@ -66,13 +66,15 @@ def assert_same_people(scores, keypoints, twin_poses):
     st.sampled_from([0.1, 0.5, 0.9]),
     st.sampled_from([0.0, 7.5, 20.0]),
     st.sampled_from([0.0, 0.25, 0.6]),
+    st.integers(0, 2),
 )
-def test_agrees_with_the_twin(scene, score_threshold, nms_radius, min_pose_score):
+def test_agrees_with_the_twin(scene, score_threshold, nms_radius, min_pose_score, refinements):
     maps, stride = scene
     options = {
         "score_threshold": score_threshold,
         "nms_radius": nms_radius,
         "min_pose_score": min_pose_score,
+        "refinements": refinements,
     }
     assert_same_people(
         *decode(maps, stride, **options), posenet_twin.decode(maps, stride, **options)
@@ -80,13 +82,14 @@ def test_agrees_with_the_twin(scene, score_threshold, nms_radius, min_pose_score
 
 
 @in_kernel_time
-@given(broken_scenes())
-def test_agrees_with_the_twin_where_values_are_not_numbers(scene):
+@given(broken_scenes(), st.integers(0, 2))
+def test_agrees_with_the_twin_where_values_are_not_numbers(scene, refinements):
     maps, stride = scene
-    scores, keypoints = decode(maps, stride, min_pose_score=0.0)
+    options = {"min_pose_score": 0.0, "refinements": refinements}
+    scores, keypoints = decode(maps, stride, **options)
     assert np.isfinite(scores).all()
     assert not np.isnan(keypoints).any()
-    assert_same_people(scores, keypoints, posenet_twin.decode(maps, stride, min_pose_score=0.0))
+    assert_same_people(scores, keypoints, posenet_twin.decode(maps, stride, **options))
 
 
 @in_kernel_time

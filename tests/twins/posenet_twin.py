@@ -27,6 +27,7 @@ def decode(
     nms_radius: float = 20.0,
     min_pose_score: float = 0.25,
     max_candidates: int = 1700,
+    refinements: int = 0,
 ) -> list[TwinPose]:
     """Decode all persons, in the order in which they are found."""
     heat = maps["heatmap"]
@@ -40,7 +41,7 @@ def decode(
         found = positions[: len(poses)]
         if not np.isfinite(position).all() or near(found[:, root], position, nms_radius).any():
             continue
-        keypoints = walk(maps, stride, int(root), (int(y), int(x)), position)
+        keypoints = walk(maps, stride, int(root), (int(y), int(x)), position, refinements)
         taken = near(found, keypoints[:, 1::-1], nms_radius).any(0)
         score = float(keypoints[~taken, 2].sum() / 17)
         if np.float32(score) >= min_pose_score:
@@ -68,7 +69,12 @@ def near(
 
 
 def walk(
-    maps: Maps, stride: int, root: int, cell: tuple[int, int], position: NDArray[np.float64]
+    maps: Maps,
+    stride: int,
+    root: int,
+    cell: tuple[int, int],
+    position: NDArray[np.float64],
+    refinements: int = 0,
 ) -> NDArray[np.float64]:
     """Follow the displacements from a root at (y, x): up the tree, then down."""
     heat, offset = maps["heatmap"], maps["offset"]
@@ -87,9 +93,14 @@ def walk(
         x += float(displacement[cy, cx, 16 + edge])
         if not (math.isfinite(y) and math.isfinite(x)):
             continue
-        cy, cx = nearest_cell(y, x, stride, heat.shape)
-        y = cy * stride + float(offset[cy, cx, target])
-        x = cx * stride + float(offset[cy, cx, 17 + target])
+        for _ in range(refinements + 1):
+            cy, cx = nearest_cell(y, x, stride, heat.shape)
+            y = cy * stride + float(offset[cy, cx, target])
+            x = cx * stride + float(offset[cy, cx, 17 + target])
+            if not (math.isfinite(y) and math.isfinite(x)):
+                break
+        if refinements and math.isfinite(y) and math.isfinite(x):
+            cy, cx = nearest_cell(y, x, stride, heat.shape)
         logit = heat[cy, cx, target]
         if math.isfinite(y) and math.isfinite(x) and not math.isnan(logit):
             keypoints[target] = x, y, sigmoid(logit)
