@@ -12,6 +12,7 @@ import numpy as np
 
 from agents.accelerators.base import Accelerator, Lane, NetworkFile, Precision, Session
 from agents.streams.base import Frame, Pixels
+from agents.wire.poses import STAGES as REPORTED_STAGES
 from models.artifacts import Progress, silent
 from models.convert.openvino_ir import ensure_ir
 from models.decoders import make_decoder
@@ -21,8 +22,8 @@ from models.manifest import ModelManifest
 from models.poses import PoseBuffer, PoseSet
 from models.preprocess import Preprocessor
 
-STAGES = ("wait", "convert", "resize", "infer", "group")
-"""Stages of a frame, in order; ``wait`` is the time in the slot."""
+STAGES = REPORTED_STAGES[:-1]
+"""Stages of a frame in a lane, in order; ``wait`` is the time in the slot. Packing follows."""
 
 
 class PoseLane:

@@ -8,18 +8,19 @@ Not guaranteed: that every frame is served — the slot keeps the newest and cou
 import heapq
 import logging
 import threading
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from agents.errors import AcceleratorLost, AgentError
-from agents.pipeline import STAGES, LoadedModel, PoseLane
+from agents.pipeline import LoadedModel, PoseLane
 from agents.streams.base import Frame
 from agents.streams.slot import FrameRateLimit, LatestFrameSlot
 from agents.telemetry.base import ReportSink
 from agents.telemetry.window import Ledger, Window
 from agents.wire.messages import Assignment
-from agents.wire.poses import PoseEncoder, stamp_index
+from agents.wire.poses import STAGES, PoseEncoder, stamp_encode, stamp_index
 from models.errors import ModelError
 
 _log = logging.getLogger(__name__)
@@ -160,12 +161,15 @@ class ModelServer:
     def _serve(self, lane: PoseLane, encoder: PoseEncoder) -> None:
         while (taken := self._take()) is not None:
             run, frame, ticket = taken
-            payload = None
+            payload, encode_s = None, 0.0
             try:
                 transform = lane.run(frame)
+                begun = time.monotonic()
                 payload = encoder.encode(
                     frame, run.assignment.epoch, lane.durations_s, lane.buffer, transform
                 )
+                encode_s = time.monotonic() - begun
+                stamp_encode(payload, encode_s)
             except AcceleratorLost as error:
                 self._drop(run, "accelerator_lost", error)
                 self._finish(run, _Result(ticket, None, 0.0))
@@ -173,18 +177,25 @@ class ModelServer:
                 return
             except (AgentError, ModelError) as error:
                 self._drop(run, "failed", error)
-            self._finish(run, _Result(ticket, payload, frame.captured_monotonic), lane)
+            self._finish(
+                run,
+                _Result(ticket, payload, frame.captured_monotonic),
+                lane.buffer.count,
+                (*lane.durations_s, encode_s),
+            )
 
     def _drop(self, run: StreamRun, cause: str, error: Exception) -> None:
         with self._lock:
             run.ledger.dropped[cause] += 1
             run.error = str(error)
 
-    def _finish(self, run: StreamRun, result: _Result, lane: PoseLane | None = None) -> None:
+    def _finish(
+        self, run: StreamRun, result: _Result, people: int = 0, durations_s: Sequence[float] = ()
+    ) -> None:
         stream = run.assignment.stream.id
         with self._lock:
-            if result.payload is not None and lane is not None:
-                run.window.add_frame(lane.buffer.count, STAGES, lane.durations_s)
+            if result.payload is not None:
+                run.window.add_frame(people, STAGES, durations_s)
             for ready in run.release(result):
                 if ready.payload is not None:
                     stamp_index(ready.payload, run.issue_index())

@@ -37,7 +37,7 @@ def load_driver(name: str) -> Driver:
         raise AcceleratorError(f"unknown accelerator driver {name!r}", hint=f"known: {known}")
     try:
         return cast(Driver, pkgutil.resolve_name(target)())
-    except ImportError as error:
+    except (ImportError, AttributeError) as error:
         raise AcceleratorError(
             f"driver {name!r} cannot be loaded: {error}",
             hint="install the vendor's runtime into this environment, then run `fleet doctor`",

@@ -36,7 +36,11 @@ class Lane(Protocol):
     until the next `start`."""
 
     def start(self) -> None:
-        """Start inference on what `input` holds; returns at once."""
+        """Start inference on what `input` holds; returns at once.
+
+        Raises:
+            AcceleratorLost: the accelerator stopped answering.
+        """
         ...
 
     def wait(self) -> None:

@@ -4,6 +4,7 @@ The inference precision is always set explicitly: left alone, OpenVINO computes 
 that have it, which moves keypoints by up to 21 px.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 
 from agents.accelerators.base import Lane, NetworkFile, Precision
 from agents.errors import AcceleratorError, AcceleratorLost
+
+_log = logging.getLogger(__name__)
 
 _TYPES: dict[Precision, Any] = {"f32": ov.Type.f32, "f16": ov.Type.f16, "bf16": ov.Type.bf16}
 _KINDS = {"CPU": "cpu", "GPU": "gpu", "NPU": "npu"}
@@ -33,14 +36,17 @@ class OpenVinoLane:
 
     def start(self) -> None:
         """Start inference on what `input` holds."""
-        self._request.start_async()
+        try:
+            self._request.start_async()
+        except RuntimeError as error:
+            raise AcceleratorLost(f"inference does not start: {_cause(error)}") from error
 
     def wait(self) -> None:
         """Block without the interpreter lock until the started inference is done."""
         try:
             self._request.wait()
         except RuntimeError as error:
-            raise AcceleratorLost(f"inference failed: {_first_line(error)}") from error
+            raise AcceleratorLost(f"inference failed: {_cause(error)}") from error
 
 
 class OpenVinoSession:
@@ -86,7 +92,7 @@ class OpenVinoAccelerator:
             )
         except RuntimeError as error:
             raise AcceleratorError(
-                f"{network.path.name} does not load on {self._device}: {_first_line(error)}",
+                f"{network.path.name} does not load on {self._device}: {_cause(error)}",
                 hint="run `fleet models verify`; if the files are intact, try another --size",
             ) from error
         streams = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
@@ -104,16 +110,19 @@ class OpenVinoDriver:
 
     def probe(self) -> Sequence[Mapping[str, Any]]:
         """List the devices of OpenVINO's own plugins, without virtual ones such as AUTO."""
-        return [
-            {
-                "kind": _KINDS[device.split(".")[0]],
-                "device": device,
-                "name": str(self._core.get_property(device, "FULL_DEVICE_NAME")).strip(),
-                "precisions": _precisions(self._core, device),
-            }
-            for device in self._core.available_devices
-            if device.split(".")[0] in _KINDS
-        ]
+        found = []
+        for device in self._core.available_devices:
+            kind = _KINDS.get(device.split(".")[0])
+            if kind is None:
+                continue
+            try:
+                name = str(self._core.get_property(device, "FULL_DEVICE_NAME")).strip()
+                precisions = _precisions(self._core, device)
+            except RuntimeError as error:
+                _log.warning("device %s does not say what it is: %s", device, _cause(error))
+                continue
+            found.append({"kind": kind, "device": device, "name": name, "precisions": precisions})
+        return found
 
     def open(self, device: str) -> OpenVinoAccelerator:
         """Open a device by OpenVINO's name for it (``CPU``, ``GPU.0``)."""
@@ -142,15 +151,17 @@ def _with_byte_input(model: ov.Model, network: NetworkFile) -> ov.Model:
 
 
 def _names_by_role(compiled: ov.CompiledModel, roles: Mapping[str, str]) -> dict[str, str]:
+    outputs = [output.get_names() for output in compiled.outputs]
     names: dict[str, str] = {}
     for role, fragment in roles.items():
-        found = [name for output in compiled.outputs for name in output.names if fragment in name]
+        found = [each for each in outputs if any(fragment in name for name in each)]
         if len(found) != 1:
+            there = ", ".join(min(each, default="(no name)") for each in outputs)
             raise AcceleratorError(
                 f"the network has {len(found)} outputs named like {fragment!r} for role {role!r}",
-                hint="the manifest and the network do not belong together",
+                hint=f"its outputs: {there}; is this the network that the manifest describes?",
             )
-        names[role] = found[0]
+        names[role] = min(found[0])
     return names
 
 
@@ -168,7 +179,7 @@ def _name_of(element_type: Any) -> Precision:
     raise AcceleratorError(f"OpenVINO reports an unknown precision {element_type}")
 
 
-def _first_line(error: Exception) -> str:
-    """Return the last meaningful line of OpenVINO's many-line messages: the cause."""
+def _cause(error: Exception) -> str:
+    """Return the last meaningful line of OpenVINO's many-line messages."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

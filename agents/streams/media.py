@@ -119,6 +119,7 @@ class _Video:
         self._stream.codec_context.thread_count = 1
         rate = self._stream.average_rate or self._stream.guessed_rate
         self.period_s = 1 / float(rate) if rate else 1 / UNTIMED_RATE_HZ
+        self.frame_count = self._stream.frames or None
         # What FFmpeg plays over HTTP may be a recording; it then knows how long it lasts.
         self.is_live = how.timeout_s is not None and (
             how.poll_s is not None
@@ -210,8 +211,12 @@ class MediaSource:
         self._converter = _Converter()
         self._start()
         interrupt = how.file.interrupt if isinstance(how.file, HttpBody) else None
-        self._closing = Closing(lambda: self._video.close(), interrupt)
+        self._closing = Closing(self._release, interrupt)
         self.is_live = self._video.is_live
+        self.rate_hz = 1 / self._video.period_s
+        """Frames a second, as far as the container knows."""
+        self.frame_count = self._video.frame_count
+        """Frames of one turn; None when unknown."""
         self._pacer = Pacer(self._closing, is_paced=is_paced and not self.is_live)
         self._timeline = _Timeline(self._video.period_s)
 
@@ -270,6 +275,12 @@ class MediaSource:
     def close(self) -> None:
         """Release the source; idempotent."""
         self._closing.close()
+
+    def _release(self) -> None:
+        self._video.close()
+        # The decoder's memory goes with the last reference, without waiting for the collector.
+        self._frames = iter(())
+        del self._video
 
 
 class _Timeline:

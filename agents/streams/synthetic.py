@@ -174,6 +174,7 @@ class SyntheticSource:
         self, scene: Scene, first_sequence: int, *, frames: float = math.inf, is_paced: bool = True
     ) -> None:
         self.scene = scene
+        self.rate_hz = scene.fps
         self._first_sequence = first_sequence
         self._frames = frames
         self._index = 0
