@@ -150,19 +150,23 @@ def load_model(
         outputs=manifest.outputs,
     )
     session = accelerator.load(network, precision=precision, lanes=lanes)
-    made = [
-        PoseLane(
-            lane,
-            Preprocessor(size),
-            make_decoder(
-                manifest.decoder.name,
-                manifest.skeleton,
-                manifest.stride,
-                manifest.decoder.options,
-            ),
-        )
-        for lane in session.lanes
-    ]
-    for lane in made:
-        lane.warm()
+    try:
+        made = [
+            PoseLane(
+                lane,
+                Preprocessor(size),
+                make_decoder(
+                    manifest.decoder.name,
+                    manifest.skeleton,
+                    manifest.stride,
+                    manifest.decoder.options,
+                ),
+            )
+            for lane in session.lanes
+        ]
+        for lane in made:
+            lane.warm()
+    except BaseException:
+        session.close()
+        raise
     return LoadedModel(manifest, size, session, made)

@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from agents.errors import AcceleratorLost, AgentError
@@ -30,6 +31,10 @@ ADVERTS_EVERY = 3
 """An advert goes out with every third report; it lives five times as long."""
 RETRY_LOAD_S = 10.0
 """A network that did not load is tried again after this time: the disk or the link may be back."""
+CONTROL_PERIOD_S = 1.0
+"""Longest pause before the order is looked at again, e.g. for a network that may load now."""
+CLOSE_S = 5.0
+"""A lane that is at one frame for longer hangs; the slowest known network takes a second."""
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +49,8 @@ class RunnerPorts:
     """Loads a network by name onto the accelerator, warm; may take long."""
     sink: ReportSink
     pid: int
+    report_period_s: float = REPORT_PERIOD_S
+    retry_load_s: float = RETRY_LOAD_S
 
 
 @dataclass(slots=True)
@@ -89,9 +96,11 @@ class Runner:
         if serving is None or serving.server is None:
             return
         with serving.server.locked():
-            serving.run.ledger.published += 1
-            serving.run.window.published += 1
-            serving.run.window.latencies_s.append(latency_s)
+            run = serving.run
+            if run.ledger.unsettled:  # else it is from an earlier assignment of the stream
+                run.ledger.published += 1
+                run.window.published += 1
+                run.window.latencies_s.append(latency_s)
 
     def unpublishable(self, stream: str) -> None:
         """Count a report that was thrown away because Redis was away for too long."""
@@ -99,19 +108,22 @@ class Runner:
             serving = self._serving.get(stream)
         if serving is not None and serving.server is not None:
             with serving.server.locked():
-                serving.run.ledger.dropped["redis_away"] += 1
+                if serving.run.ledger.unsettled:
+                    serving.run.ledger.dropped["redis_away"] += 1
 
     def stop(self, timeout_s: float) -> None:
-        """End streams, lanes and threads; the sink is the caller's."""
+        """End streams, lanes and threads; the sink is the caller's.
+
+        A native call that hangs for longer, such as the loading of a network, is left behind; what
+        belongs to it ends when it returns.
+        """
         self._stopping.set()
         self._changed.set()
+        deadline = time.monotonic() + timeout_s
         for thread in self._threads:
-            thread.join(timeout_s)
-        for stream in list(self._serving):
-            self._end(stream)
-        for server in self._servers.values():
-            server.close(timeout_s)
-        self._servers.clear()
+            thread.join(max(0.0, deadline - time.monotonic()))
+        if any(thread.is_alive() for thread in self._threads):
+            _log.error("a native call hangs; it is left behind")
 
     # --- control thread -----------------------------------------------------------------
 
@@ -122,13 +134,21 @@ class Runner:
                 self._reconcile()
             except Exception:  # noqa: BLE001 - the loop outlives any one stream's failure
                 _log.exception("could not follow the order")
-            self._changed.wait(timeout=1.0)
+            self._changed.wait(timeout=min(CONTROL_PERIOD_S, self._ports.retry_load_s))
+        self._end(list(self._serving))
+        for server in self._servers.values():
+            server.close(CLOSE_S)
+        self._servers.clear()
 
     def _reconcile(self) -> None:
         wanted = {assignment.stream.id: assignment for assignment in self._wanted}
-        for stream, serving in list(self._serving.items()):
-            if wanted.get(stream) != serving.run.assignment:
-                self._end(stream)
+        self._end(
+            [
+                stream
+                for stream, serving in self._serving.items()
+                if wanted.get(stream) != serving.run.assignment
+            ]
+        )
         for stream, assignment in wanted.items():
             if self._stopping.is_set():
                 return
@@ -137,7 +157,7 @@ class Runner:
                 self._start(serving)
         used = {assignment.stream.model for assignment in wanted.values()}
         for model in self._servers.keys() - used:
-            self._servers.pop(model).close(timeout_s=5.0)
+            self._servers.pop(model).close(CLOSE_S)
 
     def _begin(self, assignment: Assignment) -> _Serving:
         serving = _Serving(StreamRun(assignment))
@@ -149,10 +169,15 @@ class Runner:
         run, spec = serving.run, serving.run.assignment.stream
         try:
             server = self._server(spec.model)
-        except (AgentError, ModelError) as error:
-            serving.error = str(error)
-            serving.retry_at = time.monotonic() + RETRY_LOAD_S
-            _log.error("stream %s cannot be served: %s", spec.id, error)
+        # The stream's boundary: the others must be started too.
+        except Exception as error:  # noqa: BLE001
+            is_ours = isinstance(error, (AgentError, ModelError))
+            serving.error = _text(error) if is_ours else f"{type(error).__name__}: {error}"
+            serving.retry_at = time.monotonic() + self._ports.retry_load_s
+            trace = None if is_ours else error
+            _log.error("stream %s cannot be served: %s", spec.id, serving.error, exc_info=trace)
+            return
+        if self._stopping.is_set():
             return
         serving.server, serving.error = server, ""
         serving.feed = Feed(spec.url, on_frame=lambda frame: server.offer(run, frame))
@@ -166,14 +191,18 @@ class Runner:
             )
         return self._servers[model]
 
-    def _end(self, stream: str) -> None:
-        serving = self._serving[stream]
-        if serving.feed is not None:
-            serving.feed.stop()
-        if serving.server is not None:
-            serving.server.forget(serving.run)
-        with self._lock:
-            del self._serving[stream]
+    def _end(self, streams: Sequence[str]) -> None:
+        """End streams together: a camera may take its time to hang up."""
+        ending = {stream: self._serving[stream] for stream in streams}
+        feeds = [serving.feed for serving in ending.values() if serving.feed is not None]
+        if feeds:
+            with ThreadPoolExecutor(len(feeds), thread_name_prefix="fleet-end") as pool:
+                list(pool.map(Feed.stop, feeds))
+        for stream, serving in ending.items():
+            if serving.server is not None:
+                serving.server.forget(serving.run)
+            with self._lock:
+                del self._serving[stream]
 
     def _on_lost(self, error: AcceleratorLost) -> None:
         _log.error("accelerator lost: %s", error)
@@ -191,7 +220,7 @@ class Runner:
             except Exception:  # noqa: BLE001 - one bad report must not silence the heartbeat
                 _log.exception("could not report")
             count += 1
-            if self._stopping.wait(REPORT_PERIOD_S):
+            if self._stopping.wait(self._ports.report_period_s):
                 return
 
     def _report(self) -> None:
@@ -227,6 +256,11 @@ class Runner:
         return ", ".join(sorted(names))
 
 
+def _text(error: Exception) -> str:
+    hint = getattr(error, "hint", "")
+    return f"{error} ({hint})" if hint else str(error)
+
+
 def _stream_report(serving: _Serving, window_s: float) -> StreamReport:
     """Report one stream and begin its next window."""
     run, server, feed = serving.run, serving.server, serving.feed
@@ -245,7 +279,7 @@ def _stream_report(serving: _Serving, window_s: float) -> StreamReport:
             stream=spec.id,
             model=spec.model,
             state=health.state,
-            error=health.error or run.error,
+            error=health.error or window.error,
             captured=ledger.captured,
             published=ledger.published,
             dropped=dict(ledger.dropped),

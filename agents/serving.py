@@ -1,7 +1,9 @@
 """A loaded network serving several streams: one slot a stream, one thread a lane, in-order results.
 
 A lane takes the stream whose frame has waited longest, so no stream starves: each holds at most
-one place in the line. One lock guards slots, line and counters; it is never held over inference.
+one place in the line. One lock guards slots, line and counters; it is never held over inference,
+nor while the sink is called, which may call back into the counters. A second one, held from the end
+of a frame to the sink, keeps the reports in order.
 Not guaranteed: that every frame is served — the slot keeps the newest and counts what it replaced.
 """
 
@@ -42,8 +44,6 @@ class StreamRun:
         self.limit = FrameRateLimit(assignment.stream.fps)
         self.ledger = Ledger()
         self.window = Window()
-        self.error = ""
-        """Why the last frame that failed in a lane failed."""
         self._next_ticket = 0
         self._next_release = 0
         self._finished: list[_Result] = []
@@ -89,8 +89,10 @@ class ModelServer:
         self._on_lost = on_lost
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
+        self._publishing = threading.Lock()
         self._line: deque[StreamRun] = deque()
-        self._is_closing = False
+        self._ended_by = ""
+        """Why frames are dropped from now on; empty while they are served."""
         self._threads = [
             threading.Thread(
                 target=self._serve,
@@ -115,6 +117,9 @@ class ModelServer:
         with self._lock:
             run.ledger.captured += 1
             run.window.captured += 1
+            if self._ended_by:
+                run.ledger.dropped[self._ended_by] += 1
+                return
             if not run.limit.grants(frame.captured_monotonic):
                 run.ledger.dropped["fps_limit"] += 1
                 return
@@ -136,21 +141,36 @@ class ModelServer:
         return self._lock
 
     def close(self, timeout_s: float) -> None:
-        """End the lanes and unload the network; frames in a lane are finished first."""
-        with self._lock:
-            self._is_closing = True
-            self._work.notify_all()
+        """End the lanes and unload the network; frames in a lane are finished first.
+
+        A lane that hangs in the accelerator for longer than ``timeout_s`` is left behind.
+        """
+        self._end("released")
+        deadline = time.monotonic() + timeout_s
         for thread in self._threads:
-            thread.join(timeout_s)
+            thread.join(max(0.0, deadline - time.monotonic()))
         if any(thread.is_alive() for thread in self._threads):
             _log.error("a lane hangs in the accelerator; its network stays loaded")
             return
         self.model.close()
 
+    def _end(self, cause: str) -> bool:
+        """Drop what waits and serve no more; False when that was so before."""
+        with self._lock:
+            if self._ended_by:
+                return False
+            self._ended_by = cause
+            for run in self._line:
+                run.slot.take()
+                run.ledger.dropped[cause] += 1
+            self._line.clear()
+            self._work.notify_all()
+            return True
+
     def _take(self) -> tuple[StreamRun, Frame, int] | None:
         with self._work:
             while not self._line:
-                if self._is_closing:
+                if self._ended_by:
                     return None
                 self._work.wait()
             run = self._line.popleft()
@@ -172,10 +192,10 @@ class ModelServer:
                 stamp_encode(payload, encode_s)
             except AcceleratorLost as error:
                 self._drop(run, "accelerator_lost", error)
-                self._finish(run, _Result(ticket, None, 0.0))
-                self._on_lost(error)
-                return
-            except (AgentError, ModelError) as error:
+                if self._end("accelerator_lost"):
+                    self._on_lost(error)
+            # The lane's boundary: whatever a frame does, the other streams need the lane.
+            except Exception as error:  # noqa: BLE001
                 self._drop(run, "failed", error)
             self._finish(
                 run,
@@ -185,18 +205,28 @@ class ModelServer:
             )
 
     def _drop(self, run: StreamRun, cause: str, error: Exception) -> None:
+        is_ours = isinstance(error, (AgentError, ModelError))
         with self._lock:
             run.ledger.dropped[cause] += 1
-            run.error = str(error)
+            is_first = not run.window.error
+            run.window.error = str(error) if is_ours else f"{type(error).__name__}: {error}"
+        if is_first:  # once a window: a stream whose every frame fails must not flood the log
+            name = run.assignment.stream.id
+            trace = None if is_ours else error
+            _log.warning("stream %s: a frame failed: %s", name, error, exc_info=trace)
 
     def _finish(
-        self, run: StreamRun, result: _Result, people: int = 0, durations_s: Sequence[float] = ()
+        self, run: StreamRun, result: _Result, people: int, durations_s: Sequence[float]
     ) -> None:
+        """Publish what is due now: the result, unless an earlier frame is still in a lane."""
         stream = run.assignment.stream.id
-        with self._lock:
-            if result.payload is not None:
-                run.window.add_frame(people, STAGES, durations_s)
-            for ready in run.release(result):
-                if ready.payload is not None:
-                    stamp_index(ready.payload, run.issue_index())
-                    self._sink.publish_poses(stream, ready.payload, ready.captured_monotonic)
+        with self._publishing:
+            with self._lock:
+                if result.payload is not None:
+                    run.window.add_frame(people, STAGES, durations_s)
+                ready = run.release(result)
+                run.ledger.sent += sum(one.payload is not None for one in ready)
+            for one in ready:
+                if one.payload is not None:
+                    stamp_index(one.payload, run.issue_index())
+                    self._sink.publish_poses(stream, one.payload, one.captured_monotonic)

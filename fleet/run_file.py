@@ -10,12 +10,14 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fleet.errors import ConflictError, FleetError
 from fleet.paths import lock_file, run_file
+from models.catalog import DEFAULT_MODEL
 
 _START_TOLERANCE_S = 1.0
 """psutil reckons start times from the boot clock; the wall clock may have been slewed since."""
@@ -33,6 +35,8 @@ class RunFile(BaseModel):
     redis: dict[str, str] = Field(repr=False)
     """Role (``coordinator``, ``agent``, ``consumer``) -> Redis URL with that role's password."""
     namespace: str = "fleet"
+    model: str = DEFAULT_MODEL
+    """Network of streams that name none."""
     is_ready: bool = False
     """True once an agent is ready to serve streams."""
 
@@ -60,26 +64,40 @@ def fleet_lock() -> Iterator[None]:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _check_owner(path.parent)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        file = _locked(path)
     except OSError as error:
         raise FleetError(
             f"cannot write {path}: {error.strerror}",
             hint="set XDG_STATE_HOME to a folder of yours",
         ) from error
-    with contextlib.closing(os.fdopen(descriptor, "w")) as file:
+    with file:
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _locked(path: Path) -> IO[str]:
+    """Open and lock the file; raises `ConflictError` when somebody else holds it."""
+    while True:
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # A fleet that ended in between has removed the file that we hold: it locks nothing.
+            if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
+                return file
         except BlockingIOError:
+            file.close()
             run = read_run_file()
             who = f" (process {run.pid})" if run else ""
             raise ConflictError(
                 f"a fleet is already running on this machine{who}",
                 hint="add a stream with `fleet stream add URL`, or end it with `fleet down`",
             ) from None
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+        except BaseException:
+            file.close()
+            raise
+        file.close()
 
 
 def read_run_file() -> RunFile | None:

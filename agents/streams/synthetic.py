@@ -1,4 +1,8 @@
-"""``synthetic:`` streams: a deterministic scene of walking figures whose true poses are known."""
+"""``synthetic:`` streams: a deterministic scene of walking figures whose true poses are known.
+
+The figures are drawings: PoseNet 075 finds about three of five (measured). Good for plumbing and
+geometry, no measure of a network's accuracy. Three of them at 640x480 take 1.2 CPU ms (measured).
+"""
 
 import math
 from collections.abc import Iterable

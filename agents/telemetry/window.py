@@ -21,6 +21,8 @@ class Ledger:
     """Where every captured frame went: captured = published + dropped + in flight."""
 
     captured: int = 0
+    sent: int = 0
+    """Reports handed to the sink; each is published or dropped later."""
     published: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     """Cause -> frames."""
@@ -29,6 +31,11 @@ class Ledger:
     def in_flight(self) -> int:
         """Frames in the slot, in a lane, or on their way to Redis."""
         return self.captured - self.published - self.dropped.total()
+
+    @property
+    def unsettled(self) -> int:
+        """Reports handed to the sink that it has neither published nor thrown away."""
+        return self.sent - self.published - self.dropped["redis_away"]
 
 
 @dataclass(slots=True)
@@ -42,6 +49,8 @@ class Window:
     """Frames that came out of a lane; `people` and `durations_s` are sums over them."""
     latencies_s: list[float] = field(default_factory=list)
     durations_s: dict[str, float] = field(default_factory=dict)
+    error: str = ""
+    """Why the last frame that failed in a lane failed; empty when none did."""
 
     def add_frame(self, people: int, stages: Sequence[str], durations_s: Sequence[float]) -> None:
         """Count one frame that came out of a lane."""

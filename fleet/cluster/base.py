@@ -1,9 +1,25 @@
 """Cluster protocol: start agents, give them orders, see which ended."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from agents.wire.messages import AcceleratorInfo, Assignment
+
+
+class HostedAgent(Protocol):
+    """What a cluster needs of an agent; `agents.actor.Agent` is one."""
+
+    def order(self, assignments: Sequence[str]) -> None:
+        """Serve these assignments, each as JSON, and nothing else."""
+        ...
+
+    def stop(self, timeout_s: float) -> None:
+        """End everything that the agent started."""
+        ...
+
+
+MakeAgent = Callable[[AcceleratorInfo], HostedAgent]
+"""Makes the agent of an accelerator where it shall run; what it raises shows in `ended`."""
 
 
 class Cluster(Protocol):
@@ -21,7 +37,7 @@ class Cluster(Protocol):
         """Tell an agent everything that it shall serve; a lost order shows in `ended`.
 
         Raises:
-            FleetError: there is no such agent.
+            FleetError: there is no such agent, or it cannot be told.
         """
         ...
 
@@ -30,5 +46,5 @@ class Cluster(Protocol):
         ...
 
     def close(self, timeout_s: float) -> None:
-        """Stop every agent, orderly if that works within the time, then for certain."""
+        """Stop every agent, orderly if that works within the time, then for certain; idempotent."""
         ...

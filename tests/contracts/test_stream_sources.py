@@ -1,143 +1,24 @@
-"""One behaviour for every stream source that can run here, and what a network adds to it."""
+"""One behaviour for every stream source that can run here."""
 
-import base64
-import hashlib
-import socket
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import av
 import cv2
 import numpy as np
 import pytest
+from mjpeg_camera import WAIT_S, mjpeg_camera, picture, write_clip
 
-from agents.errors import StreamError, StreamRefused
 from agents.streams import open_stream
 from agents.streams.camera import CameraSource
 from agents.streams.pan import PanSource
 
-WAIT_S = 10
-SIZE = (96, 64)
-
-
-def picture(level):
-    return np.full((SIZE[1], SIZE[0], 3), (level, level // 2, 0), np.uint8)
-
-
-class Camera(BaseHTTPRequestHandler):
-    """An MJPEG camera; the path says how it behaves."""
-
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self):
-        path, _, rest = self.path.strip("/").partition("/")
-        getattr(self, f"serve_{path}", self.serve_nothing)(*rest.split("/") if rest else ())
-
-    def serve_nothing(self):
-        self.send_error(404)
-
-    def serve_page(self):
-        self.answer("text/html", b"<html>Please log in</html>")
-
-    def serve_busy(self):
-        self.send_error(503)
-
-    def serve_clip(self):
-        self.answer("video/mp4", self.server.clip)
-
-    def serve_slow_clip(self):
-        self.answer("video/mp4", self.server.slow_clip)
-
-    def serve_basic(self, *_):
-        expected = "Basic " + base64.b64encode(b"me:s3/cret").decode()
-        if self.headers.get("Authorization") == expected:
-            self.serve_live()
-        else:
-            self.challenge('Basic realm="camera"')
-
-    def serve_digest(self):
-        given = self.headers.get("Authorization", "")
-        fields = dict(part.strip().split("=", 1) for part in given[7:].split(",") if "=" in part)
-        fields = {name: value.strip('"') for name, value in fields.items()}
-        user, action = (
-            hashlib.md5(text.encode()).hexdigest()
-            for text in ("me:camera:s3/cret", f"GET:{self.path}")
-        )
-        if fields.get("response") == hashlib.md5(f"{user}:n1:{action}".encode()).hexdigest():
-            self.serve_live()
-        else:
-            self.challenge('Digest realm="camera", nonce="n1"')
-
-    def serve_live(self, frames="1000000", then="close"):
-        self.send_response(200)
-        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=next")
-        self.send_header("Connection", "close")
-        self.end_headers()
-        for number in range(int(frames)):
-            jpeg = cv2.imencode(".jpg", picture(number % 200))[1].tobytes()
-            head = f"--next\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
-            self.wfile.write(head.encode() + jpeg + b"\r\n")
-            if self.server.over.wait(0.02):
-                return
-        if then == "drip":
-            while not self.server.over.wait(0.05):
-                self.wfile.write(b".")
-        elif then == "stall":
-            self.server.over.wait(WAIT_S)
-
-    def answer(self, kind, body):
-        self.send_response(200)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def challenge(self, scheme):
-        self.send_response(401)
-        self.send_header("WWW-Authenticate", scheme)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_):
-        pass
-
-
-class CameraServer(ThreadingHTTPServer):
-    daemon_threads = False
-
-    def handle_error(self, request, client_address):
-        """A client that hangs up is what several tests are about."""
-
 
 @pytest.fixture
 def server(clip, slow_clip):
-    server = CameraServer(("127.0.0.1", 0), Camera)
-    server.over = threading.Event()
-    server.clip, server.slow_clip = clip.read_bytes(), slow_clip.read_bytes()
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), name="fleet-camera")
-    thread.start()
-    yield server
-    server.over.set()
-    server.shutdown()
-    server.server_close()
-    thread.join(WAIT_S)
-
-
-def write_clip(path, frames, period):
-    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
-        stream = container.add_stream("libx264", rate=50)
-        stream.width, stream.height = SIZE
-        for number in range(frames):
-            frame = av.VideoFrame.from_ndarray(picture(number * 10), format="bgr24")
-            frame.pts, frame.time_base = number * period, Fraction(1, 50)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
+    with mjpeg_camera(clip=clip.read_bytes(), slow=slow_clip.read_bytes()) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -217,9 +98,9 @@ def kind(request, clip, slow_clip, pictures):
             lambda: open_stream(f"http://127.0.0.1:{port}/live/2/stall", timeout_s=60),
         ),
         "http file": Kind(
-            lambda n: open_stream(f"http://127.0.0.1:{port}/clip", n),
+            lambda n: open_stream(f"http://127.0.0.1:{port}/file/clip", n),
             False,
-            lambda: open_stream(f"http://127.0.0.1:{port}/slow_clip"),
+            lambda: open_stream(f"http://127.0.0.1:{port}/file/slow"),
         ),
         "camera": Kind(lambda n: CameraSource("fake", Device(), n), True),
     }
@@ -315,99 +196,3 @@ class TestEverySource:
         reader.join(WAIT_S)
         assert not reader.is_alive()
         assert len(got) <= 1
-
-
-class TestHttp:
-    def url(self, server, path, user=""):
-        return f"http://{user}127.0.0.1:{server.server_port}/{path}"
-
-    def drain(self, source):
-        frames = 0
-        while source.read() is not None:
-            frames += 1
-        return frames
-
-    @pytest.mark.parametrize("path", ["basic", "digest"])
-    def test_user_and_password_of_the_url_are_used(self, server, opened, path):
-        source = opened(open_stream(self.url(server, path, "me:s3%2Fcret@")))
-        assert source.read() is not None
-
-    @pytest.mark.parametrize("path", ["basic", "digest"])
-    @pytest.mark.parametrize("user", ["", "me:wr0ng@"])
-    def test_a_wrong_password_is_refused_and_never_repeated(self, server, path, user):
-        with pytest.raises(StreamRefused, match="401") as refused:
-            open_stream(self.url(server, path, user))
-        assert "user:password" in refused.value.hint
-        assert "wr0ng" not in "".join(traceback.format_exception(refused.value))
-
-    def test_a_camera_that_hangs_up_is_lost(self, server, opened):
-        source = opened(open_stream(self.url(server, "live/5")))
-        with pytest.raises(StreamError, match="ended the connection") as lost:
-            self.drain(source)
-        assert not isinstance(lost.value, StreamRefused)
-
-    @pytest.mark.parametrize("how", ["stall", "drip"])
-    def test_a_camera_that_sends_no_more_frames_is_lost(self, server, opened, how):
-        source = opened(open_stream(self.url(server, f"live/5/{how}"), timeout_s=0.3))
-        with pytest.raises(StreamError, match=r"no (data|frame) for 0\.3 s"):
-            self.drain(source)
-
-    def test_a_recording_over_http_plays_to_its_end(self, server, opened):
-        assert self.drain(opened(open_stream(self.url(server, "clip")))) == 20
-
-    @pytest.mark.parametrize("path", ["nothing", "page"])
-    def test_what_is_no_video_is_refused(self, server, path):
-        with pytest.raises(StreamRefused, match=path):
-            open_stream(self.url(server, path))
-
-    def test_a_busy_server_is_tried_again(self, server):
-        with pytest.raises(StreamError, match="503") as busy:
-            open_stream(self.url(server, "busy"))
-        assert not isinstance(busy.value, StreamRefused)
-
-    def test_it_opens_at_once(self, server, opened):
-        """The camera gives 50 frames a second: few are spent on looking what the stream is."""
-        source = opened(open_stream(self.url(server, "live")))
-        assert source.read().pixels("bgr").mean() < 20
-
-
-@pytest.fixture
-def silent_port():
-    """A port where somebody listens who never answers."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        yield listener.getsockname()[1]
-
-
-@pytest.fixture
-def closed_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
-@pytest.mark.parametrize("scheme", ["http", "rtsp", "rtsp+udp"])
-class TestUnreachable:
-    def fails(self, url):
-        with pytest.raises(StreamError) as failed:
-            open_stream(url, timeout_s=0.5)
-        text = "".join(traceback.format_exception(failed.value))
-        assert "s3cret" not in text
-        assert "***@127.0.0.1" in text
-        return failed.value
-
-    def test_nobody_listens(self, scheme, closed_port):
-        error = self.fails(f"{scheme}://me:s3cret@127.0.0.1:{closed_port}/live")
-        assert "refused" in str(error)
-        assert not isinstance(error, StreamRefused)
-
-    def test_nobody_answers(self, scheme, silent_port):
-        began = time.monotonic()
-        error = self.fails(f"{scheme}://me:s3cret@127.0.0.1:{silent_port}/live")
-        assert "answer" in str(error)
-        assert not isinstance(error, StreamRefused)
-        assert time.monotonic() - began < WAIT_S
-
-    @pytest.mark.parametrize("rest", ["", "//", "//:80/x", "//me:s3/cret@camera/x"])
-    def test_a_url_without_a_host_is_refused(self, scheme, rest):
-        with pytest.raises(StreamRefused, match="names no host") as refused:
-            open_stream(f"{scheme}:{rest}")
-        assert "s3" not in str(refused.value)
