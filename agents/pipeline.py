@@ -7,6 +7,7 @@ straight into the request's own memory, and the decoder reads the request's own 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -29,8 +30,16 @@ STAGES = REPORTED_STAGES[:-1]
 class PoseLane:
     """One request of a session with everything a frame needs on its way through it."""
 
-    def __init__(self, lane: Lane, preprocessor: Preprocessor, decoder: Decoder) -> None:
+    def __init__(
+        self,
+        lane: Lane,
+        preprocessor: Preprocessor,
+        decoder: Decoder,
+        color: Literal["rgb", "bgr"] = "rgb",
+    ) -> None:
+        """Take what one lane needs; `color` is the order of the network's channels."""
         self._lane = lane
+        self._color = color
         self._preprocessor = preprocessor
         self._decoder = decoder
         self.skeleton = decoder.skeleton
@@ -50,18 +59,23 @@ class PoseLane:
             DecodeError: its outputs do not fit the decoder.
         """
         taken = time.monotonic()
-        pixels = frame.pixels("rgb")
+        pixels = frame.pixels(self._color)
         converted = time.monotonic()
-        transform = self.run_pixels(pixels)
+        transform = self._run(pixels, self._color)
         self.durations_s[0] = taken - frame.captured_monotonic
         self.durations_s[1] = converted - taken
         return transform
 
     def run_pixels(self, pixels: Pixels) -> ImageTransform:
         """Find the poses of one picture, ``(height, width, 3)`` RGB."""
+        return self._run(pixels, "rgb")
+
+    def _run(self, pixels: Pixels, color: Literal["rgb", "bgr"]) -> ImageTransform:
         durations = self.durations_s
         start = time.monotonic()
         transform = self.prepare(pixels)
+        if color != self._color:  # a picture; frames of streams come as the network wants them
+            self._lane.input[:] = self._lane.input[..., ::-1].copy()
         resized = time.monotonic()
         self.infer()
         inferred = time.monotonic()
@@ -83,7 +97,7 @@ class PoseLane:
         self.run_pixels(np.zeros((height, width, 3), np.uint8))
 
     def prepare(self, pixels: Pixels) -> ImageTransform:
-        """Resize a picture straight into the request's own memory."""
+        """Resize a picture straight into the request's own memory; its colors stay as they are."""
         return self._preprocessor.prepare(pixels, self._lane.input)
 
     def infer(self) -> None:
@@ -142,25 +156,27 @@ def load_model(
     """
     size = size or (manifest.input.width, manifest.input.height)
     manifest.input.check_size(*size)
+    files = ensure_ir(manifest, progress)
     network = NetworkFile(
-        path=ensure_ir(manifest, progress).path,
+        path=files.path,
         size=size,
         mean=manifest.input.mean,
         scale=manifest.input.scale,
-        outputs=manifest.outputs,
+        outputs=files.outputs,
     )
     session = accelerator.load(network, precision=precision, lanes=lanes)
     try:
         made = [
             PoseLane(
                 lane,
-                Preprocessor(size),
+                Preprocessor(size, keep_aspect=manifest.input.keep_aspect),
                 make_decoder(
                     manifest.decoder.name,
                     manifest.skeleton,
                     manifest.stride,
                     manifest.decoder.options,
                 ),
+                manifest.input.color,
             )
             for lane in session.lanes
         ]

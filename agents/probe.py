@@ -28,15 +28,18 @@ def probe_accelerators(node: str) -> tuple[tuple[AcceleratorInfo, ...], tuple[st
     problems: list[str] = []
     for driver in driver_names():
         try:
-            fields = load_driver(driver).probe()
             found += [
                 AcceleratorInfo.model_validate(
-                    {"id": f"{node}/{one['kind']}:{one['device']}", "driver": driver, **one}
+                    {"id": f"{node}/{one.get('kind')}:{one.get('device')}", "driver": driver, **one}
                 )
-                for one in fields
+                for one in load_driver(driver).probe()
             ]
-        except (AcceleratorError, ValidationError) as error:
+        except AcceleratorError as error:
             problems.append(f"driver {driver}: {error}")
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            problems.append(f"driver {driver} describes no accelerator: {where}: {first['msg']}")
     return tuple(found), tuple(problems)
 
 

@@ -1,6 +1,6 @@
 """Composition root: configuration in, wired objects out. The only place that names adapters.
 
-Whatever is started is pushed onto an exit stack at once, so that an error or Ctrl-C at any point
+Whatever is started is on an exit stack before it starts, so that an error or Ctrl-C at any point
 ends all of it, in reverse order.
 """
 
@@ -10,13 +10,16 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agents.wire.messages import AcceleratorInfo, NodeAdvert, StreamSpec
 from fleet import paths
 from fleet.config.schema import AcceleratorConfig, EmbeddedRedis, FleetConfig
+from fleet.config.urls import network_name
 from fleet.errors import ConfigError, FleetError, NoFleetError
-from fleet.run_file import RunFile, fleet_lock, read_run_file, remove_run_file, write_run_file
+from fleet.run_file import RunFile, read_run_file, remove_run_file, write_run_file
+from models.catalog import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from agents.accelerators.base import Precision
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
 STOP_AGENTS_S = 2.5
 """Time for agents to end orderly; Ray, Redis and the rest need about one second more of the five
 that a person waits after Ctrl-C."""
-REDIS_RETRY_S = 1.0
+RETRY_S = 1.0
 
 Say = Callable[[str], None]
 """Tells the operator what happens now, one short sentence."""
@@ -76,6 +79,12 @@ def running() -> RunFile:
     return run
 
 
+def default_model() -> str:
+    """Return the network of streams that name none: the running fleet's, else the catalog's."""
+    run = read_run_file()
+    return run.model if run is not None else DEFAULT_MODEL
+
+
 class RunningFleet:
     """A fleet that is up; ends when the context of `bring_up` is left."""
 
@@ -84,19 +93,26 @@ class RunningFleet:
         run: RunFile,
         store: "FleetStore",
         coordinator: "Coordinator",
+        cluster: "RayCluster",
         server: "RedisServer | None",
     ) -> None:
         self.store = store
         self.coordinator = coordinator
         self._run = run
+        self._cluster = cluster
         self._server = server
+
+    @property
+    def started(self) -> float:
+        """When it came up, seconds since the epoch; older events are of earlier fleets."""
+        return self._run.started
 
     def client(self) -> "FleetClient":
         """Connect as a consumer, who can only read."""
         return open_client()
 
     def watch(self) -> None:
-        """Note when the first agent is ready, and bring the embedded Redis back if it has ended.
+        """Note when the first agent is ready; bring Ray and the embedded Redis back if they ended.
 
         To be called about twice a second. Agents keep their reports while Redis is away and send
         them afterwards.
@@ -104,69 +120,30 @@ class RunningFleet:
         if not self._run.is_ready and self._has_ready_agent():
             self._run = self._run.model_copy(update={"is_ready": True})
             write_run_file(self._run)
-        if self._server is None or self._server.is_alive():
-            return
-        _log.error("the embedded Redis ended; starting it again on the same port")
-        try:
-            self._server.restart()
-        except FleetError as error:
-            _log.error("the embedded Redis does not start again: %s", error)
-            time.sleep(REDIS_RETRY_S)
+        if self._server is not None and not self._server.is_alive():
+            _revive("the embedded Redis", self._server.restart)
+        if not self._cluster.is_alive():
+            _revive("Ray", self._cluster.restart)
 
     def _has_ready_agent(self) -> bool:
         return any(agent.phase == "ready" for agent in self.coordinator.state.agents.values())
 
 
-@contextlib.contextmanager
-def bring_up(config: FleetConfig, *, say: Say, progress: "Progress") -> Iterator[RunningFleet]:
-    """Bring up a fleet on this machine, and take it down when the context is left.
+def _revive(name: str, restart: Callable[[], None]) -> None:
+    _log.error("%s ended; starting it again", name)
+    try:
+        restart()
+    except FleetError as error:
+        _log.error("%s does not start again: %s", name, error)
+        time.sleep(RETRY_S)
+
+
+def fetch(config: FleetConfig, progress: "Progress") -> None:
+    """Have every network and sample on disk before anything is started that would wait for it.
 
     Raises:
-        ConflictError: a fleet is already running here, or a port is taken.
-        FleetError: something cannot be started; what had been started is ended again.
-        ModelError: a network cannot be had.
+        ModelError: a network or sample cannot be had.
     """
-    from fleet.coordinator import Coordinator, CoordinatorPorts
-    from fleet.doctor import probe_node
-    from fleet.routing import DEFAULT_POLICY, load_policy
-    from fleet.store.redis_store import RedisStore
-
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(fleet_lock())
-        _fetch(config, progress)
-        say("starting Redis")
-        server, urls = _redis(config, stack)
-        store = RedisStore(urls["coordinator"], config.redis.namespace)
-        stack.callback(store.close)
-        run = RunFile(
-            pid=os.getpid(),
-            started=time.time(),
-            redis=dict(urls),
-            namespace=config.redis.namespace,
-        )
-        write_run_file(run)
-        stack.callback(remove_run_file, os.getpid())
-        say("looking for accelerators")
-        advert, problems = probe_node()
-        for problem in problems:
-            _log.warning("%s", problem)
-        accelerators = _chosen(config, advert)
-        _put_streams(store, config)
-        say(f"starting Ray with {len(accelerators)} accelerator(s)")
-        cluster = _ray(config, urls["agent"], advert, accelerators, stack)
-        coordinator = Coordinator(
-            CoordinatorPorts(store, cluster, load_policy(DEFAULT_POLICY), accelerators, time.time)
-        )
-        stop = threading.Event()
-        thread = threading.Thread(target=coordinator.run, args=(stop,), name="fleet-coordinator")
-        thread.start()
-        stack.callback(thread.join)
-        stack.callback(stop.set)
-        yield RunningFleet(run, store, coordinator, server)
-
-
-def _fetch(config: FleetConfig, progress: "Progress") -> None:
-    """Have every network and sample on disk before anything is started that would wait for it."""
     from models.catalog import load_manifest
     from models.convert.openvino_ir import ensure_ir
     from models.samples import ensure_sample
@@ -179,6 +156,63 @@ def _fetch(config: FleetConfig, progress: "Progress") -> None:
     for stream in config.streams:
         if stream.url.startswith("sample:"):
             ensure_sample(stream.url.removeprefix("sample:").partition("?")[0], progress)
+
+
+@contextlib.contextmanager
+def bring_up(config: FleetConfig, *, say: Say) -> Iterator[RunningFleet]:
+    """Bring up a fleet on this machine, and take it down when the context is left.
+
+    The caller holds `fleet_lock` and has called `fetch`.
+
+    Raises:
+        ConflictError: a port is taken.
+        FleetError: something cannot be started; what had been started is ended again.
+    """
+    from fleet.coordinator import Coordinator, CoordinatorPorts
+    from fleet.doctor import probe_node
+    from fleet.routing import DEFAULT_POLICY, load_policy
+    from fleet.store.redis_store import RedisStore
+
+    with contextlib.ExitStack() as stack:
+        say("looking for accelerators")
+        advert, problems = probe_node()
+        for problem in problems:
+            _log.warning("%s", problem)
+        accelerators = _chosen(config, advert)
+        say("starting Redis")
+        server, urls = _redis(config, stack)
+        run = RunFile(
+            pid=os.getpid(),
+            started=time.time(),
+            redis=dict(urls),
+            namespace=config.redis.namespace,
+            model=network_name(config.model),
+        )
+        store = RedisStore(urls["coordinator"], run.namespace, started=run.started)
+        stack.callback(store.close)
+        stack.callback(remove_run_file, run.pid)
+        write_run_file(run)
+        _put_streams(store, config)
+        say(f"starting Ray with {len(accelerators)} accelerator(s)")
+        cluster = _ray(config, urls["agent"], advert, accelerators, stack)
+        coordinator = Coordinator(
+            CoordinatorPorts(store, cluster, load_policy(DEFAULT_POLICY), accelerators, time.time)
+        )
+        stack.enter_context(_running_in_thread(coordinator))
+        yield RunningFleet(run, store, coordinator, cluster, server)
+
+
+@contextlib.contextmanager
+def _running_in_thread(coordinator: "Coordinator") -> Iterator[None]:
+    stop = threading.Event()
+    thread = threading.Thread(target=coordinator.run, args=(stop,), name="fleet-coordinator")
+    try:
+        thread.start()
+        yield
+    finally:
+        stop.set()
+        if thread.ident is not None:
+            thread.join()
 
 
 def _redis(
@@ -229,7 +263,7 @@ def _put_streams(store: "FleetStore", config: FleetConfig) -> None:
             id=stream.id,
             url=stream.url,
             fps=stream.fps,
-            model=stream.model or config.model,
+            model=network_name(stream.model or config.model),
             origin="config",
         )
         for stream in config.streams
@@ -248,7 +282,7 @@ def _ray(
     accelerators: Mapping[str, AcceleratorInfo],
     stack: contextlib.ExitStack,
 ) -> "RayCluster":
-    from agents.actor import AgentSettings
+    from agents.actor import Agent, AgentSettings
     from fleet.cluster.ray_environment import ray_environment
 
     folder = stack.enter_context(ray_environment())
@@ -256,7 +290,6 @@ def _ray(
     from fleet.cluster.ray_cluster import RayCluster, RaySettings
 
     logs = paths.log_folder()
-    logs.mkdir(parents=True, exist_ok=True)
     settings = {
         info.id: AgentSettings(
             redis_url=redis_url,
@@ -269,6 +302,8 @@ def _ray(
         )
         for info in accelerators.values()
     }
+    for each in settings.values():
+        Path(each.log_file).unlink(missing_ok=True)
     cluster = RayCluster(
         RaySettings(
             folder=folder,
@@ -276,7 +311,7 @@ def _ray(
             object_store_mb=config.ray.object_store_mb,
             log_folder=logs,
         ),
-        settings,
+        lambda info: Agent(settings[info.id], info),
     )
     stack.callback(cluster.close, STOP_AGENTS_S)
     cluster.start(list(accelerators.values()))

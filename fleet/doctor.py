@@ -161,7 +161,8 @@ def probe_node(timeout_s: float = PROBE_TIMEOUT_S) -> tuple[NodeAdvert, tuple[st
     """
     try:
         answer = subprocess.run(
-            [sys.executable, "-m", "agents"],
+            # -P: a folder named `agents` or `models` where we are called must not hide ours.
+            [sys.executable, "-P", "-m", "agents"],
             capture_output=True, text=True, timeout=timeout_s, check=True,
         )  # fmt: skip
         advert = NodeAdvert.from_json(answer.stdout)

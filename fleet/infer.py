@@ -3,15 +3,12 @@
 Frames are spread over the accelerator's lanes and come back in order.
 """
 
-import queue
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import NoReturn
 
 from agents.accelerators import load_driver
 from agents.accelerators.base import Precision
@@ -19,17 +16,22 @@ from agents.errors import StreamError
 from agents.pipeline import LoadedModel, PoseLane, load_model
 from agents.probe import find_accelerator
 from agents.streams import open_stream
-from agents.streams.base import Pixels
+from agents.streams.base import Pixels, StreamSource
+from agents.streams.files import PICTURE_OPTIONS, VIDEO_OPTIONS
 from agents.streams.images import is_picture, pictures_in, read_picture
-from agents.streams.media import open_video
-from agents.streams.urls import redact
+from agents.streams.media import MediaSource, open_video
+from agents.streams.synthetic import SyntheticSource
+from agents.streams.urls import LocalUrl, redact, scheme_of
 from agents.wire.messages import AcceleratorInfo
+from fleet.lanes import in_order
 from models.artifacts import Progress
 from models.catalog import load_manifest
 from models.poses import PoseSet
 
 OPEN_TIMEOUT_S = 10.0
 """A camera that has not answered by then is reported as unreachable."""
+CAMERA_RATE_HZ = 25.0
+"""What a video that is written claims of a camera; its frames are shown when they were captured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ class Result:
     pixels: Pixels | None
     """RGB; None when it could not be read."""
     poses: PoseSet | None
+    at_s: float = 0.0
+    """When the frame is shown, seconds after the first one."""
     infer_ms: float = 0.0
     error: str = ""
 
@@ -74,6 +78,8 @@ class Inference:
     """How many pictures or frames there will be, where that is known."""
     rate_hz: float
     """Frame rate for a video that is written."""
+    files: tuple[Path, ...]
+    """What is read: the pictures in their order, or the video; empty for a camera."""
     results: Iterator[Result]
 
 
@@ -82,15 +88,17 @@ class _Work:
     source: str
     frame: int | None
     read: Callable[[], Pixels]
+    at_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Input:
     work: Iterable[_Work]
-    is_video: bool
     total: int | None
-    rate_hz: float
-    close: Callable[[], None]
+    files: tuple[Path, ...]
+    is_video: bool = False
+    rate_hz: float = 1.0
+    close: Callable[[], None] = lambda: None
 
 
 @contextmanager
@@ -118,66 +126,73 @@ def infer(request: Request, progress: Progress) -> Iterator[Inference]:
             progress=progress,
         )
         stack.callback(model.close)
-        results = _in_order(opened.work, model)
+        results = in_order(opened.work, model.lanes, _run)
         stack.callback(results.close)
-        yield Inference(model, accelerator, opened.is_video, opened.total, opened.rate_hz, results)
+        yield Inference(
+            model, accelerator, opened.is_video, opened.total, opened.rate_hz, opened.files, results
+        )
 
 
 def _open(request: Request) -> _Input:
     source = f"v4l2:{request.source}" if request.source.isdecimal() else request.source
     path = Path(source).expanduser()
     if path.is_dir():
-        return _pictures(pictures_in(path))
+        paths = pictures_in(path)
+        work = [_Work(str(each), None, partial(read_picture, each, "rgb")) for each in paths]
+        return _Input(work, len(paths), paths)
     if path.is_file() and is_picture(path):
-        return _pictures((path,))
+        pixels = read_picture(path, "rgb")  # now: what is wrong with it is said before any fetching
+        return _Input([_Work(str(path), None, lambda: pixels)], 1, (path,))
     if path.is_file():
-        video = open_video(path, is_paced=False)
-        return _video(video, str(path), request.count)
+        return _video(open_video(path, is_paced=False), str(path), request.count, (path,))
     stream = open_stream(source, first_sequence=0, timeout_s=OPEN_TIMEOUT_S)
-    return _video(stream, redact(source), request.count)
+    return _video(stream, redact(source), request.count, _local_file(source))
 
 
-def _pictures(paths: tuple[Path, ...]) -> _Input:
-    work = [_Work(str(path), None, partial(read_picture, path, "rgb")) for path in paths]
-    return _Input(work, is_video=False, total=len(paths), rate_hz=1.0, close=lambda: None)
+def _local_file(source: str) -> tuple[Path, ...]:
+    if scheme_of(source) != "file":
+        return ()
+    where = LocalUrl.parse(source, VIDEO_OPTIONS + PICTURE_OPTIONS)
+    return (Path(where.target).expanduser(),)
 
 
-def _video(stream: Any, name: str, count: int | None) -> _Input:
-    def frames() -> Iterator[_Work]:
-        number = 0
+def _video(stream: StreamSource, name: str, count: int | None, files: tuple[Path, ...]) -> _Input:
+    rate_hz = None
+    if isinstance(stream, MediaSource | SyntheticSource) and not stream.is_live:
+        rate_hz = stream.rate_hz
+    length = stream.frame_count if isinstance(stream, MediaSource) else None
+    known = [number for number in (length, count) if number is not None]
+    return _Input(
+        _frames(stream, name, count, rate_hz), min(known, default=None), files,
+        is_video=True, rate_hz=rate_hz or CAMERA_RATE_HZ, close=stream.close,
+    )  # fmt: skip
+
+
+def _frames(
+    stream: StreamSource, name: str, count: int | None, rate_hz: float | None
+) -> Iterator[_Work]:
+    """Read a stream; one that breaks ends with a piece of work that says so."""
+    number, first_at = 0, 0.0
+    try:
         while (count is None or number < count) and (frame := stream.read()) is not None:
-            yield _Work(name, number, partial(frame.pixels, "rgb"))
+            first_at = first_at or frame.captured_monotonic
+            at_s = number / rate_hz if rate_hz else frame.captured_monotonic - first_at
+            yield _Work(name, number, partial(frame.pixels, "rgb"), at_s)
             number += 1
-
-    rate_hz = float(getattr(stream, "rate_hz", 25.0))
-    total = count or getattr(stream, "frame_count", None)
-    return _Input(frames(), is_video=True, total=total, rate_hz=rate_hz, close=stream.close)
+    except StreamError as error:
+        yield _Work(name, number, partial(_refuse, error))
 
 
-def _in_order(work: Iterable[_Work], model: LoadedModel) -> Generator[Result, None, None]:
-    """Run work on all lanes; at most one more piece than lanes is held in memory."""
-    free: queue.SimpleQueue[PoseLane] = queue.SimpleQueue()
-    for lane in model.lanes:
-        free.put(lane)
-    with ThreadPoolExecutor(len(model.lanes), thread_name_prefix="fleet-infer") as pool:
-        pending: deque[Future[Result]] = deque()
-        for piece in work:
-            pending.append(pool.submit(_run, piece, free))
-            if len(pending) > len(model.lanes):
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+def _refuse(error: StreamError) -> NoReturn:
+    raise error
 
 
-def _run(piece: _Work, free: "queue.SimpleQueue[PoseLane]") -> Result:
+def _run(piece: _Work, lane: PoseLane) -> Result:
     try:
         pixels = piece.read()
     except StreamError as error:
         return Result(piece.source, piece.frame, None, None, error=str(error))
-    lane = free.get()
-    try:
-        transform = lane.run_pixels(pixels)
-        infer_ms = lane.infer_s * 1000
-        return Result(piece.source, piece.frame, pixels, lane.poses(transform), infer_ms)
-    finally:
-        free.put(lane)
+    transform = lane.run_pixels(pixels)
+    infer_ms = lane.infer_s * 1000
+    poses = lane.poses(transform)
+    return Result(piece.source, piece.frame, pixels, poses, piece.at_s, infer_ms)

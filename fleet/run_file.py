@@ -42,19 +42,14 @@ class RunFile(BaseModel):
 
     def is_running(self) -> bool:
         """Tell whether the process still lives, not just another one of its number."""
-        try:
-            process = psutil.Process(self.pid)
-            return (
-                process.status() != psutil.STATUS_ZOMBIE
-                and process.create_time() <= self.started + _START_TOLERANCE_S
-            )
-        except psutil.NoSuchProcess:
-            return False
+        return _is_alive(self.pid, self.started)
 
 
 @contextlib.contextmanager
 def fleet_lock() -> Iterator[None]:
     """Hold the right to be the one fleet of this user on this machine; the file is removed after.
+
+    It holds our process id, for `fleet_pid`.
 
     Raises:
         ConflictError: another fleet is running or starting.
@@ -72,6 +67,10 @@ def fleet_lock() -> Iterator[None]:
         ) from error
     with file:
         try:
+            file.truncate()
+            file.write(str(os.getpid()))
+            file.flush()
+            run_file().unlink(missing_ok=True)  # of a fleet that was killed
             yield
         finally:
             path.unlink(missing_ok=True)
@@ -84,12 +83,12 @@ def _locked(path: Path) -> IO[str]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # A fleet that ended in between has removed the file that we hold: it locks nothing.
-            if path.exists() and os.path.samestat(path.stat(), os.fstat(file.fileno())):
+            if _is_at(path, file):
                 return file
         except BlockingIOError:
             file.close()
-            run = read_run_file()
-            who = f" (process {run.pid})" if run else ""
+            pid = fleet_pid()
+            who = f" (process {pid})" if pid else ""
             raise ConflictError(
                 f"a fleet is already running on this machine{who}",
                 hint="add a stream with `fleet stream add URL`, or end it with `fleet down`",
@@ -98,6 +97,35 @@ def _locked(path: Path) -> IO[str]:
             file.close()
             raise
         file.close()
+
+
+def fleet_pid() -> int | None:
+    """Return the process that runs or starts a fleet on this machine, or None."""
+    path = lock_file()
+    try:
+        pid, since = int(path.read_text() or 0), path.stat().st_mtime
+    except (OSError, ValueError):
+        return None
+    return pid if pid > 0 and _is_alive(pid, since) else None
+
+
+def _is_alive(pid: int, since: float) -> bool:
+    """Tell whether a process lives that was there at an instant, seconds since the epoch."""
+    try:
+        process = psutil.Process(pid)
+        return (
+            process.status() != psutil.STATUS_ZOMBIE
+            and process.create_time() <= since + _START_TOLERANCE_S
+        )
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _is_at(path: Path, file: IO[str]) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def read_run_file() -> RunFile | None:

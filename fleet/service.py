@@ -1,20 +1,82 @@
-"""The fleet's process from outside: start it in the background, end it, see that it is gone."""
+"""The fleet as a process: in the background, its log, its end by signal, seen to be gone."""
 
+import contextlib
+import logging
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
 
 import psutil
 
 from fleet import paths
+from fleet.cluster.processes import is_alive, see_gone
 from fleet.errors import FleetError
-from fleet.run_file import RunFile, read_run_file
+from fleet.run_file import RunFile, fleet_pid, read_run_file
 
 START_TIMEOUT_S = 600.0
 """A first start may fetch a network over a slow link."""
 _POLL_S = 0.1
+_GRACE_S = 2.0
+"""For what a fleet has started to follow it."""
+
+
+class Ending:
+    """While the context lasts, the first SIGINT or SIGTERM raises `KeyboardInterrupt`, once.
+
+    Those that follow change nothing: ending takes seconds, and must not be cut short. What was
+    asked is also kept in `asked`, for the case that the interrupt falls where Python cannot pass
+    it on, in a callback after a fork for example.
+    """
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self._before: dict[signal.Signals, Any] = {}
+        self._hook = sys.unraisablehook
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._interrupt)
+        sys.unraisablehook = self._unraisable
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.unraisablehook = self._hook
+        for number, handler in self._before.items():
+            # Once asked to end, the process ends; the code that it ends with must not change.
+            signal.signal(number, signal.SIG_IGN if self.asked.is_set() else handler)
+
+    def _interrupt(self, _number: int, _frame: object) -> None:
+        if not self.asked.is_set():
+            self.asked.set()
+            raise KeyboardInterrupt
+
+    def _unraisable(self, what: "sys.UnraisableHookArgs") -> None:
+        if not isinstance(what.exc_value, KeyboardInterrupt):
+            self._hook(what)
+
+
+def log_to_file() -> None:
+    """Send this process's log to ``fleet.log``; the last run's is overwritten.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    folder = paths.log_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(
+        filename=folder / "fleet.log",
+        filemode="w",
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    # A full disk costs the log, not a traceback on the terminal for every line of it.
+    logging.raiseExceptions = False
 
 
 def start_detached(arguments: Sequence[str], environment: Mapping[str, str]) -> RunFile:
@@ -23,17 +85,33 @@ def start_detached(arguments: Sequence[str], environment: Mapping[str, str]) -> 
     Raises:
         FleetError: it ended before it was up; the message is its own last words.
     """
-    log = paths.log_folder() / "fleet.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as output:
+    console = paths.log_folder() / "console.log"
+    try:
+        console.parent.mkdir(parents=True, exist_ok=True)
+        output = console.open("wb")
+    except OSError as error:
+        raise FleetError(
+            f"cannot write {console}: {error.strerror}",
+            hint="set XDG_STATE_HOME to a folder of yours",
+        ) from error
+    with output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "fleet", "up", *arguments, "--plain"],
+            # -P: a folder named `fleet` or `models` where we are called must not hide ours.
+            [sys.executable, "-P", "-m", "fleet", "up", *arguments, "--plain"],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
             env={**os.environ, **environment},
         )
+    try:
+        return _wait_ready(process, console)
+    except BaseException:  # also Ctrl-C: a fleet that nobody waits for must not come up unseen
+        process.terminate()
+        raise
+
+
+def _wait_ready(process: "subprocess.Popen[bytes]", console: Path) -> RunFile:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         run = read_run_file()
@@ -41,10 +119,9 @@ def start_detached(arguments: Sequence[str], environment: Mapping[str, str]) -> 
             return run
         code = process.poll()
         if code is not None:
-            raise _with_last_words(log.read_text(errors="replace"), code)
+            raise _with_last_words(console.read_text(errors="replace"), code)
         time.sleep(_POLL_S)
-    process.terminate()
-    raise FleetError(f"the fleet was not up within {START_TIMEOUT_S:.0f} s", hint=f"see {log}")
+    raise FleetError(f"the fleet was not up within {START_TIMEOUT_S:.0f} s", hint=f"see {console}")
 
 
 def _with_last_words(text: str, code: int) -> FleetError:
@@ -53,7 +130,7 @@ def _with_last_words(text: str, code: int) -> FleetError:
     hints = [line.removeprefix("hint: ") for line in lines if line.startswith("hint: ")]
     failure = FleetError(
         errors[-1] if errors else f"the fleet ended with exit code {code}",
-        hint=hints[-1] if hints else f"see {paths.log_folder() / 'fleet.log'}",
+        hint=hints[-1] if hints else f"see {paths.log_folder()}",
     )
     failure.exit_code = code  # type: ignore[assignment]  # what the foreground would have ended with
     return failure
@@ -65,17 +142,16 @@ def end_fleet(timeout_s: float) -> int | None:
     Returns:
         Its process id, or None when none was running.
     """
-    run = read_run_file()
-    if run is None:
+    pid = fleet_pid()
+    if pid is None:
         return None
-    try:
-        process = psutil.Process(run.pid)
-        family = [process, *process.children(recursive=True)]
-        process.terminate()
-        _, alive = psutil.wait_procs(family, timeout=timeout_s)
-    except psutil.NoSuchProcess:
-        return run.pid
-    for survivor in alive:
-        survivor.kill()
-    psutil.wait_procs(alive, timeout=2.0)
-    return run.pid
+    family: set[psutil.Process] = set()
+    with contextlib.suppress(psutil.NoSuchProcess):
+        fleet = psutil.Process(pid)
+        fleet.terminate()
+        deadline = time.monotonic() + timeout_s
+        while is_alive(fleet) and time.monotonic() < deadline:
+            family.update([fleet, *fleet.children(recursive=True)])  # it may still start some
+            time.sleep(_POLL_S)
+    see_gone(family, _GRACE_S)
+    return pid

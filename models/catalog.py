@@ -33,6 +33,11 @@ def list_manifests() -> tuple[ModelManifest, ...]:
     return manifests
 
 
+def variants(manifest: ModelManifest) -> tuple[ModelManifest, ...]:
+    """Return the networks that are made of the same files at other output strides."""
+    return tuple(manifest.at_stride(stride) for stride in manifest.strides)
+
+
 def load_manifest(name_or_path: str | Path) -> ModelManifest:
     """Return a manifest of the catalog by name or alias, or read one from a YAML file.
 
@@ -42,13 +47,13 @@ def load_manifest(name_or_path: str | Path) -> ModelManifest:
     text = str(name_or_path)
     if "/" in text or text.endswith((".yaml", ".yml")):
         return _from_file(Path(text))
-    manifests = list_manifests()
+    manifests = [each for manifest in list_manifests() for each in (manifest, *variants(manifest))]
     names = {
         name: manifest for manifest in manifests for name in (manifest.name, *manifest.aliases)
     }
     if text in names:
         return names[text]
-    near = difflib.get_close_matches(text, names, n=2) or [m.name for m in manifests]
+    near = difflib.get_close_matches(text, names, n=2) or [m.name for m in list_manifests()]
     raise ManifestError(
         f"no model is named {text!r}",
         hint=f"did you mean {' or '.join(near)}? A path to a manifest (.yaml) works too",

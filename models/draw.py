@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from models.poses import PoseSet
+from models.poses import UNTRACKED, PoseSet
 
 MIN_KEYPOINT_SCORE = 0.3
 """Keypoints below are guesses more often than sights: limbs that are not there."""
@@ -28,8 +28,7 @@ def draw_poses(
     """
     size = max(1, round(max(pixels.shape[:2]) / 320))
     for person in range(len(poses)):
-        tracked = int(poses.track_ids[person]) if len(poses.track_ids) else person
-        color = _PALETTE[tracked % len(_PALETTE)]
+        color = _PALETTE[_number(poses, person) % len(_PALETTE)]
         keypoints = poses.keypoints[person]
         is_seen = keypoints[:, 2] >= min_score
         points = np.round(keypoints[:, :2] * (1 << _SUBPIXEL_BITS)).astype(int).tolist()
@@ -46,3 +45,9 @@ def draw_poses(
             cv2.circle(
                 pixels, points[index], radius, color, max(1, size // 2), cv2.LINE_AA, _SUBPIXEL_BITS
             )
+
+
+def _number(poses: PoseSet, person: int) -> int:
+    """Return the track id, so that a person keeps a color; the place where nobody tracks."""
+    track_id = int(poses.track_ids[person]) if len(poses.track_ids) else UNTRACKED
+    return person if track_id == UNTRACKED else track_id

@@ -88,3 +88,20 @@ class FakeModel:
 
     def close(self) -> None:
         self.closed += 1
+
+
+class GoodDriver:
+    """An accelerator driver, as another distribution may offer one."""
+
+    def probe(self):
+        return [
+            {"kind": "edgetpu", "device": "usb:0", "name": "A stick", "precisions": ("int8",)},
+            {"kind": "edgetpu", "device": "usb:1", "name": "A stick", "precisions": ("int8",)},
+        ]
+
+
+class VagueDriver:
+    """A driver that forgets the kind of what it finds."""
+
+    def probe(self):
+        return [{"device": "x", "name": "x", "precisions": ()}]

@@ -19,9 +19,10 @@ class NetworkFile:
     """The artifact, e.g. the ``.xml`` of an OpenVINO IR."""
     size: tuple[int, int]
     """Input ``(width, height)`` in pixels."""
-    mean: float
-    """The network takes ``(value - mean) / scale`` for channel values of 0..255."""
-    scale: float
+    mean: float | Sequence[float]
+    """The network takes ``(value - mean) / scale`` for channel values of 0..255; one number, or one
+    a channel."""
+    scale: float | Sequence[float]
     outputs: Mapping[str, str]
     """Role -> part of the output tensor's name; exactly one output must contain it."""
 
@@ -30,10 +31,11 @@ class Lane(Protocol):
     """One request with memory of its own; used by one thread at a time."""
 
     input: NDArray[np.uint8]
-    """``(height, width, 3)``, the request's own memory: write pixels straight into it."""
+    """``(height, width, 3)`` in the network's own order of colors, the request's own memory: write
+    pixels straight into it."""
     outputs: Mapping[str, NDArray[np.float32]]
-    """Role -> ``(height, width, channels)`` of the request's own memory; valid after `wait`,
-    until the next `start`."""
+    """Role -> tensor without its batch axis, maps as ``(height, width, channels)``, of the
+    request's own memory; valid after `wait`, until the next `start`."""
 
     def start(self) -> None:
         """Start inference on what `input` holds; returns at once.

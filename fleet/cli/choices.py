@@ -2,7 +2,7 @@
 
 import typing
 
-from fleet.errors import InputError
+import typer
 
 if typing.TYPE_CHECKING:
     from agents.accelerators.base import Precision
@@ -12,7 +12,7 @@ def parse_precision(text: str | None) -> "Precision | None":
     """Read a precision; None stays None.
 
     Raises:
-        InputError: there is no such precision.
+        typer.BadParameter: there is no such precision.
     """
     if text is None:
         return None
@@ -22,14 +22,14 @@ def parse_precision(text: str | None) -> "Precision | None":
         if text.lower() == known:
             return typing.cast("Precision", known)
     known_ones = ", ".join(typing.get_args(Precision))
-    raise InputError(f"unknown precision `{text}`", hint=f"known: {known_ones}")
+    raise typer.BadParameter(f"`{text}` is none of {known_ones}", param_hint="--precision")
 
 
 def parse_size(text: str | None) -> tuple[int, int] | None:
     """Read ``WIDTHxHEIGHT``; None stays None.
 
     Raises:
-        InputError: it is no size.
+        typer.BadParameter: it is no size.
     """
     if text is None:
         return None
@@ -38,4 +38,4 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     try:
         return parse(text)
     except ValueError as error:
-        raise InputError(f"--size {error}") from error
+        raise typer.BadParameter(str(error), param_hint="--size") from error

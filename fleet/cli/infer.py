@@ -35,11 +35,15 @@ def infer(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Draw into this picture, .mp4, or folder."),
+        typer.Option("--out", "-o", help="Draw into this picture, .mp4, or folder of pictures."),
     ] = None,
     coco: Annotated[
         Path | None,
-        typer.Option("--coco", help="Write keypoints to this file in COCO results format."),
+        typer.Option(
+            "--coco",
+            help="Write this file in COCO results format; image_id is the number that ends a "
+            "picture's name, or a frame's number.",
+        ),
     ] = None,
     count: Annotated[
         int | None, typer.Option("--count", "-n", min=1, help="Most frames of a video or camera.")
@@ -60,40 +64,45 @@ def infer(
 
     request = Request(source, model, device, parse_precision(precision), parse_size(size), count)
     with ExitStack() as stack:
-        progress = stack.enter_context(render.progress("fetching"))
-        inference = stack.enter_context(run(request, progress))
+        with render.progress("fetching") as progress:
+            inference = stack.enter_context(run(request, progress))
         _consume(inference, out, coco, json)
 
 
 def _consume(inference: "Inference", out: Path | None, coco: Path | None, json: bool) -> None:
-    from fleet.output import open_outputs
+    from fleet.output import Outputs, open_outputs
 
-    failed: list[str] = []
-    with (
-        open_outputs(inference, out, coco) as outputs,
-        render.steps("frames" if inference.is_video else "pictures", inference.total) as advance,
-    ):
-        people = seen = 0
-        for result in inference.results:
-            advance()
-            if result.poses is None:
-                failed.append(result.error)
-                render.warning(result.error)
-                continue
-            seen, people = seen + 1, people + len(result.poses)
-            outputs.write(result)
-            if json:
-                render.record(_json(inference, result))
-            elif not inference.is_video:
-                render.line(_line(inference, result))
-        written = outputs.names
-    if not json:
-        if inference.is_video:
-            render.line(f"{seen} frames, {people / max(seen, 1):.1f} people a frame")
-        for name in written:
-            render.line(f"wrote {name}")
+    noun = "frames" if inference.is_video else "pictures"
+    seen = people = failed = 0
+    outputs = Outputs(None, None)
+    try:
+        with (
+            open_outputs(inference, out, coco) as outputs,
+            render.steps(noun, inference.total) as advance,
+        ):
+            for result in inference.results:
+                advance()
+                if result.poses is None:
+                    failed += 1
+                    render.warning(result.error)
+                    continue
+                seen, people = seen + 1, people + len(result.poses)
+                outputs.write(result)
+                _show(inference, result, json)
+    finally:  # also after Ctrl-C, which ends a camera
+        if inference.is_video and seen and not json:
+            render.line(f"{seen} frames, {people / seen:.1f} people a frame")
+        for name in outputs.names:
+            render.note(f"wrote {name}")
     if failed:
-        raise InputError(f"{len(failed)} of {seen + len(failed)} pictures could not be used")
+        raise InputError(f"{failed} of {seen + failed} {noun} could not be used")
+
+
+def _show(inference: "Inference", result: "Result", json: bool) -> None:
+    if json:
+        render.record(_json(inference, result))
+    elif not inference.is_video:
+        render.line(_line(inference, result))
 
 
 def _line(inference: "Inference", result: "Result") -> str:

@@ -1,6 +1,7 @@
 """The live view of `fleet up`: streams, accelerators and what happened last, redrawn in place."""
 
 import sys
+import threading
 import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from fleet.errors import StoreError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from agents.wire.messages import FleetEvent
     from fleet.app import RunningFleet
 
 REFRESH_S = 0.5
@@ -21,24 +23,24 @@ PLAIN_PERIOD_S = 10.0
 EVENTS_SHOWN = 6
 
 
-def show(fleet: "RunningFleet", plain: bool) -> None:
-    """Show the fleet until Ctrl-C; also keeps its embedded Redis alive."""
+def show(fleet: "RunningFleet", plain: bool, ending: threading.Event) -> None:
+    """Show the fleet until it shall end; also keeps its embedded Redis alive."""
     if plain or not sys.stdout.isatty():
-        _show_lines(fleet)
+        _show_lines(fleet, ending)
     else:
-        _show_screen(fleet)
+        _show_screen(fleet, ending)
 
 
-def _show_lines(fleet: "RunningFleet") -> None:
+def _show_lines(fleet: "RunningFleet", ending: threading.Event) -> None:
     last_event, next_line = "", 0.0
     with closing(fleet.client()) as client:
-        while True:
+        while not ending.wait(REFRESH_S):
             fleet.watch()
             try:
                 for recorded in fleet.store.events(after=last_event):
                     last_event = recorded.id
-                    event = recorded.event
-                    render.line(f"{_clock(event.at)} {event.kind} {event.subject}: {event.message}")
+                    if recorded.event.at >= fleet.started:
+                        render.line(_event(recorded.event))
                 if time.monotonic() >= next_line:
                     next_line = time.monotonic() + PLAIN_PERIOD_S
                     status = status_json(client.state(), time.time())
@@ -46,24 +48,25 @@ def _show_lines(fleet: "RunningFleet") -> None:
                         render.line(f"{_clock(time.time())} {_line(stream)}")
             except StoreError as error:
                 render.warning(str(error))
-            time.sleep(REFRESH_S)
 
 
 def _line(stream: dict[str, Any]) -> str:
-    latency = stream["latency_ms"] or {}
-    return (
-        f"{stream['id']} {stream['state']}: {stream['fps_out'] or 0:.1f} fps, "
-        f"{stream['people'] or 0:.1f} people, p95 {latency.get('p95', float('nan')):.1f} ms"
-    )
+    text = f"{stream['id']} {stream['state']}"
+    if stream["error"]:
+        return f"{text}: {stream['error']}"
+    if stream["latency_ms"]:
+        text += f": {stream['fps_out']:.1f} fps, {stream['people']:.1f} people, "
+        text += f"p95 {stream['latency_ms']['p95']:.1f} ms"
+    return text
 
 
-def _show_screen(fleet: "RunningFleet") -> None:
+def _show_screen(fleet: "RunningFleet", ending: threading.Event) -> None:
     from rich.live import Live
 
     started = time.monotonic()
     picture: RenderableType = "starting ..."
     with closing(fleet.client()) as client, Live(picture, auto_refresh=False, screen=False) as live:
-        while True:
+        while not ending.wait(REFRESH_S):
             fleet.watch()
             try:
                 status = status_json(client.state(), time.time())
@@ -71,7 +74,6 @@ def _show_screen(fleet: "RunningFleet") -> None:
             except StoreError as error:
                 picture = f"the record is away, streams go on: {error}"
             live.update(picture, refresh=True)
-            time.sleep(REFRESH_S)
 
 
 def _picture(fleet: "RunningFleet", status: dict[str, Any], up_s: float) -> "RenderableType":
@@ -84,12 +86,9 @@ def _picture(fleet: "RunningFleet", status: dict[str, Any], up_s: float) -> "Ren
         f"   {status['fps']:.1f} fps, {status['people']:.1f} people   Ctrl-C ends it", style="dim"
     )
     events = [
-        Text(
-            f"{_clock(recorded.event.at)} {recorded.event.kind} {recorded.event.subject}"
-            f"  {recorded.event.message}",
-            style="dim",
-        )
+        Text(_event(recorded.event), style="dim")
         for recorded in fleet.store.events(limit=EVENTS_SHOWN)
+        if recorded.event.at >= fleet.started
     ]
     return Group(
         title,
@@ -103,6 +102,11 @@ def _picture(fleet: "RunningFleet", status: dict[str, Any], up_s: float) -> "Ren
         "",
         *events,
     )
+
+
+def _event(event: "FleetEvent") -> str:
+    text = f"{_clock(event.at)} {event.kind} {event.subject}"
+    return f"{text}: {event.message}" if event.message else text
 
 
 def _clock(at: float) -> str:

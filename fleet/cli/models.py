@@ -1,10 +1,13 @@
-"""`fleet models list|pull|verify`: the networks that can run, and their files in the cache."""
+"""`fleet models list|pull|verify`: the networks that can run, and their files in the cache.
+
+`eval` and `compare` are in `fleet.cli.evaluate`.
+"""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fleet.cli import complete, render
+from fleet.cli import complete, evaluate, render
 from fleet.cli.status import JsonOption
 from models.errors import ArtifactError
 
@@ -96,6 +99,10 @@ def verify(names: Names = None, json: JsonOption = False) -> None:
             f"files of {', '.join(wrong)} are {' or '.join(bad)}",
             hint=f"`fleet models pull {' '.join(wrong)}` fetches them",
         )
+
+
+app.command("eval")(evaluate.evaluate)
+app.command()(evaluate.compare)
 
 
 def _wanted(names: list[str] | None) -> "list[ModelManifest]":

@@ -148,7 +148,7 @@ def _stream_warnings(streams: list[Json]) -> list[str]:
     return [
         f"stream {each['id']} is {each['state']}{_cause(each)}"
         for each in streams
-        if each["state"] in ("waiting", "reconnecting", "failed")
+        if each["error"] or each["state"] in ("waiting", "reconnecting", "failed")
     ]
 
 

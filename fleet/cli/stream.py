@@ -1,7 +1,6 @@
 """`fleet stream add|rm|list`: change the streams of a running fleet, without a restart."""
 
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -27,7 +26,7 @@ def add(
     model: Annotated[
         str | None,
         typer.Option(
-            help="Its network; posenet-mobilenet-075 if left out.", autocompletion=complete.models
+            help="Its network; the fleet's own if left out.", autocompletion=complete.models
         ),
     ] = None,
     json: JsonOption = False,
@@ -94,8 +93,9 @@ def _new_spec(
     from pydantic import ValidationError
 
     from agents.wire.messages import StreamSpec
+    from fleet import app as fleet_app
     from fleet.config.schema import NAME_RULE
-    from fleet.config.urls import absolute_url, check_scheme
+    from fleet.config.urls import absolute_url, check_scheme, network_name
     from fleet.config.urls import stream_id as id_from
     from fleet.errors import ConflictError, InputError
 
@@ -110,18 +110,8 @@ def _new_spec(
             id=stream_id or id_from(url, taken),
             url=absolute_url(url),
             fps=fps,
-            model=_network_name(model),
+            model=network_name(model or fleet_app.default_model()),
             origin="added",
         )
     except ValidationError as error:
         raise InputError(f"`{stream_id}` is no stream id: it {NAME_RULE}") from error
-
-
-def _network_name(model: str | None) -> str:
-    """Resolve an alias, and a path to a manifest, to what every process understands."""
-    from models.catalog import DEFAULT_MODEL, list_manifests, load_manifest
-
-    manifest = load_manifest(model or DEFAULT_MODEL)
-    if model is None or any(manifest.name == each.name for each in list_manifests()):
-        return manifest.name
-    return str(Path(model).absolute())

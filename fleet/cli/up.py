@@ -1,17 +1,13 @@
 """`fleet up`: bring up a fleet on this machine and show how it does."""
 
-import signal
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fleet.cli import complete, render
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from fleet.config.overrides import Overrides
     from fleet.config.schema import FleetConfig
 
@@ -77,37 +73,15 @@ def _detach(config: Path | None, given: "Overrides") -> None:
 def _run(settings: "FleetConfig", plain: bool) -> None:
     from fleet import app
     from fleet.cli.live import show
+    from fleet.run_file import fleet_lock
+    from fleet.service import Ending, log_to_file
 
-    with _interrupted_by_sigterm() as install, render.progress("fetching") as progress:
-        fleet = app.bring_up(settings, say=render.note, progress=progress)
-        with fleet as running:
-            install()  # Ray puts its own handler in place
+    with Ending() as ending, fleet_lock():
+        log_to_file()
+        with render.progress("fetching") as progress:
+            app.fetch(settings, progress)
+        with app.bring_up(settings, say=render.note) as running:
             try:
-                show(running, plain)
+                show(running, plain, ending.asked)
             except KeyboardInterrupt:
                 render.note("ending the fleet ...")
-                # A second Ctrl-C must not cut the ending short; it takes seconds, and ends.
-                signal.signal(signal.SIGINT, signal.SIG_IGN)
-                signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
-@contextmanager
-def _interrupted_by_sigterm() -> "Iterator[Callable[[], None]]":
-    """Treat SIGTERM, which `fleet down` and service managers send, like Ctrl-C.
-
-    Yields a function that puts the handler in place again.
-    """
-
-    def interrupt(_number: int, _frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    def install() -> None:
-        signal.signal(signal.SIGTERM, interrupt)
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        install()
-        yield install
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -8,13 +8,13 @@ starting thread alive: Linux ends Ray's processes with it (prctl(2), PR_SET_PDEA
 import contextlib
 import logging
 import shutil
+import signal
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import ray
 from ray._private.node import Node
 from ray._private.parameter import RayParams
@@ -22,10 +22,8 @@ from ray.exceptions import RayError
 
 from agents.wire.messages import AcceleratorInfo, Assignment
 from fleet.cluster.base import MakeAgent
+from fleet.cluster.reaper import end_all_in
 from fleet.errors import FleetError
-
-KILL_WAIT_S = 1.0
-"""For processes that were told to end, or killed, to be gone."""
 
 _log = logging.getLogger(__name__)
 
@@ -89,7 +87,7 @@ class _Running:
 
 
 class RayCluster:
-    """A local Ray with one actor an accelerator."""
+    """A local Ray with one actor an accelerator; may be shared by threads."""
 
     def __init__(self, settings: RaySettings, make_agent: MakeAgent) -> None:
         self._settings = settings
@@ -97,6 +95,8 @@ class RayCluster:
         self._agents: dict[str, _Running] = {}
         self._ended: dict[str, str] = {}
         self._head: _Head | None = None
+        self._accelerators: tuple[AcceleratorInfo, ...] = ()
+        self._lock = threading.Lock()
 
     def start(self, accelerators: Sequence[AcceleratorInfo]) -> None:
         """Start Ray on this machine, advertising the accelerators as resources.
@@ -104,6 +104,7 @@ class RayCluster:
         Raises:
             FleetError: Ray does not start.
         """
+        self._accelerators = tuple(accelerators)
         parameters = RayParams(
             node_ip_address="127.0.0.1",
             num_cpus=self._settings.cpus,
@@ -117,7 +118,7 @@ class RayCluster:
         try:
             # Ray puts the current folder first into the import path of its workers, where a folder
             # named `models` would hide ours.
-            with contextlib.chdir(self._settings.folder):
+            with contextlib.chdir(self._settings.folder), _own_sigterm():
                 self._head = _Head(parameters)
                 ray.init(address=self._head.address, log_to_driver=False, configure_logging=False)
         # Ray raises bare Exception when a process of its own does not come up.
@@ -128,40 +129,64 @@ class RayCluster:
                 hint=f"its logs are in {self._settings.log_folder / 'ray'}",
             ) from error
 
+    def is_alive(self) -> bool:
+        """Tell whether Ray's own processes run; without one of them the others are of no use."""
+        if self._head is None:
+            return False
+        processes = [one.process for kind in self._head.all_processes.values() for one in kind]
+        return all(process.poll() is None for process in processes)
+
+    def restart(self) -> None:
+        """End what is left of Ray and start it again; every agent has ended then.
+
+        Raises:
+            FleetError: Ray does not start.
+        """
+        with self._lock:
+            self._ended.update(dict.fromkeys(self._agents, "Ray ended unexpectedly"))
+            self._agents.clear()
+            self._end_ray()
+            self.start(self._accelerators)
+
     def start_agent(self, accelerator: AcceleratorInfo) -> None:
         """Start an actor on the node that has the accelerator's resource."""
-        self._kill(accelerator.id)
-        try:
-            remote: Any = ray.remote  # whose annotations lack concurrency groups
-            actor = remote(
-                num_cpus=0,
-                resources={resource_of(accelerator.id): 1},
-                max_restarts=0,
-                concurrency_groups={"life": 1},
-            )(FleetAgent).remote(self._make_agent, accelerator)
-            self._agents[accelerator.id] = _Running(actor, [actor.live.remote()])
-        except RayError as error:
-            raise FleetError(f"Ray starts no agent: {_cause(error)}") from error
+        remote: Any = ray.remote  # whose annotations lack concurrency groups
+        agent = remote(
+            num_cpus=0,
+            resources={resource_of(accelerator.id): 1},
+            max_restarts=0,
+            concurrency_groups={"life": 1},
+        )(FleetAgent)
+        with self._lock:
+            self._kill(accelerator.id)
+            try:
+                actor = agent.remote(self._make_agent, accelerator)
+                self._agents[accelerator.id] = _Running(actor, [actor.live.remote()])
+            except RayError as error:
+                raise FleetError(f"Ray starts no agent: {_cause(error)}") from error
 
     def order(self, accelerator: str, assignments: Sequence[Assignment]) -> None:
         """Send the assignments; the answer is collected by `ended`."""
-        running = self._agents.get(accelerator)
-        if running is None:
-            raise FleetError(f"no agent runs on {accelerator}")
-        try:
-            running.pending.append(running.actor.order.remote([a.to_json() for a in assignments]))
-        except RayError as error:
-            raise FleetError(f"Ray passes no order on: {_cause(error)}") from error
+        with self._lock:
+            running = self._agents.get(accelerator)
+            if running is None:
+                raise FleetError(f"no agent runs on {accelerator}")
+            try:
+                told = [assignment.to_json() for assignment in assignments]
+                running.pending.append(running.actor.order.remote(told))
+            except RayError as error:
+                raise FleetError(f"Ray passes no order on: {_cause(error)}") from error
 
     def ended(self) -> Mapping[str, str]:
         """Collect answers; an agent whose call failed has ended."""
-        for accelerator_id, running in list(self._agents.items()):
-            cause = _failure_of(running)
-            if cause is not None:
-                self._ended[accelerator_id] = cause
-                self._kill(accelerator_id)
-        ended, self._ended = self._ended, {}
-        return ended
+        with self._lock:
+            for accelerator_id, running in list(self._agents.items()):
+                cause = _failure_of(running)
+                if cause is not None:
+                    self._ended[accelerator_id] = cause
+                    self._kill(accelerator_id)
+            ended, self._ended = self._ended, {}
+            return ended
 
     def close(self, timeout_s: float) -> None:
         """Let every actor end its streams, then end Ray; returns when its processes are gone."""
@@ -179,25 +204,14 @@ class RayCluster:
 
     def _end_ray(self) -> None:
         self._keep_logs()
-        family = self._family()
-        ray.shutdown()
+        if self.is_alive():
+            ray.shutdown()
         if self._head is not None:
             self._head.kill_all_processes(check_alive=False, allow_graceful=True)
             self._head = None
-        # The workers notice that Ray has gone, and end; also a start that was cut short ends here.
-        for survivor in psutil.wait_procs(family, KILL_WAIT_S)[1]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                survivor.kill()
-        psutil.wait_procs(family, KILL_WAIT_S)
-
-    def _family(self) -> list[psutil.Process]:
-        """Return Ray's processes, which are the children that work in its folder, and theirs."""
-        found: list[psutil.Process] = []
-        for child in psutil.Process().children():
-            with contextlib.suppress(psutil.Error):
-                if str(self._settings.folder) in " ".join(child.cmdline()):
-                    found += [child, *child.children(recursive=True)]
-        return found
+        # Also workers that outlive their Ray, and what a start that was cut short has left.
+        end_all_in(self._settings.folder)
+        ray.shutdown()
 
     def _kill(self, accelerator_id: str) -> None:
         running = self._agents.pop(accelerator_id, None)
@@ -212,6 +226,17 @@ class RayCluster:
         shutil.rmtree(target, ignore_errors=True)
         with contextlib.suppress(OSError, shutil.Error):
             shutil.copytree(logs, target, ignore_dangling_symlinks=True)
+
+
+@contextlib.contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep the handler of SIGTERM, which Ray replaces by one of its own."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def resource_of(accelerator_id: str) -> str:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from fleet.config.document import Document, KeyPath, Position, Report, read_document
 from fleet.config.explain import explain
 from fleet.config.schema import FleetConfig, parse_size
-from fleet.config.urls import check_scheme
+from fleet.config.urls import anchored_url, check_scheme, is_manifest_path
 from fleet.errors import ConfigError, InputError
 from models.catalog import DEFAULT_MODEL, load_manifest
 from models.errors import ManifestError
@@ -98,6 +98,7 @@ def parse_config(text: str, file: str) -> FleetConfig:
         report((1, 1), (), "the file holds no keys", "start with `version: 1`")
     elif document is not None:
         _replace_variables(document, report)
+        _anchor_paths(document.data, Path(file).parent)
         config = _validate(document, report)
         _check_names(document, report)
     if problems or config is None:
@@ -142,6 +143,22 @@ def _replace_variables(document: Document, report: Report) -> None:
             )  # fmt: skip
         if not missing:
             holder["url"] = _VARIABLE.sub(lambda match: os.environ[match[1]], url)
+
+
+def _anchor_paths(data: dict[str, Any], folder: Path) -> None:
+    """Take relative paths of files from the folder of the configuration, wherever it is read."""
+    streams = data.get("streams")
+    sections = [data, *(streams if isinstance(streams, list) else ())]
+    for section in sections:
+        if not isinstance(section, dict):
+            continue
+        if isinstance(section.get("url"), str):
+            section["url"] = anchored_url(section["url"], folder)
+        if isinstance(section.get("model"), str) and is_manifest_path(section["model"]):
+            section["model"] = str(folder.absolute() / section["model"])
+    redis = data.get("redis")
+    if isinstance(redis, dict) and isinstance(redis.get("ca_file"), str):
+        redis["ca_file"] = str(folder.absolute() / redis["ca_file"])
 
 
 def _url_holders(data: dict[str, Any]) -> Iterator[tuple[dict[str, Any], KeyPath]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from fleet.config.schema import ExternalRedis, FleetConfig, StreamConfig
-from fleet.config.urls import absolute_url, check_scheme, stream_id
+from fleet.config.urls import absolute_url, check_scheme, network_name, stream_id
 from fleet.errors import ConfigError
 
 
@@ -31,7 +31,8 @@ def override(config: FleetConfig, given: Overrides, *, replace_streams: bool) ->
 
     Raises:
         ConfigError: the Redis URL is none.
-        InputError: the scheme of a stream's URL is unknown.
+        InputError: the scheme of a stream's URL is unknown, or its file is not there.
+        ManifestError: there is no such network.
     """
     changes: dict[str, object] = {}
     if given.streams:
@@ -42,7 +43,7 @@ def override(config: FleetConfig, given: Overrides, *, replace_streams: bool) ->
             streams.append(StreamConfig(id=name, url=absolute_url(url)))
         changes["streams"] = tuple(streams)
     if given.model:
-        changes["model"] = given.model
+        changes["model"] = network_name(given.model)
     if given.redis:
         changes["redis"] = _external(given.redis, config.redis.namespace)
     return config.model_copy(update=changes)

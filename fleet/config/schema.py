@@ -1,4 +1,7 @@
-"""What a configuration file may say: strict, frozen models of ``configs/*.yaml``."""
+"""What a configuration file may say: strict, frozen models of ``configs/*.yaml``.
+
+Relative paths of files are taken from the folder of the configuration file.
+"""
 
 import re
 from typing import Annotated, Any, Literal, Self
@@ -144,7 +147,7 @@ class StreamConfig(_Section):
     """Its name in commands, keys and reports; unique in the file."""
     url: str = Field(min_length=1, repr=False)
     """Where frames come from, e.g. ``rtsp://camera/path``, a file or ``sample:``; ``${NAME}`` is
-    replaced by that environment variable."""
+    replaced by that environment variable, and a relative path is taken from this file's folder."""
     fps: float | None = Field(default=None, gt=0)
     """Most frames a second to process; without it, what the source delivers."""
     model: str | None = Field(default=None, min_length=1)

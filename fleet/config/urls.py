@@ -1,13 +1,15 @@
-"""Stream URLs as a person gives them: checked, made absolute, and turned into short ids."""
+"""URLs and names as a person gives them: checked, made absolute, and turned into short ids."""
 
 import re
 from collections.abc import Container
 from importlib.metadata import entry_points
 from pathlib import Path
+from urllib.parse import quote
 
 from agents.streams import ENTRY_POINTS, STREAMS
 from agents.streams.urls import redact, scheme_of
 from fleet.errors import InputError
+from models.catalog import load_manifest
 
 _LONGEST_SLUG = 60
 """Leaves room for a number below the 64 characters that a stream id may have."""
@@ -43,6 +45,34 @@ def absolute_url(url: str) -> str:
             f"no file or folder {path}", hint="check the path; a camera needs rtsp:// or http://"
         )
     return f"{prefix}{Path(path).absolute()}{mark}{options}"
+
+
+def anchored_url(url: str, folder: Path) -> str:
+    """Return the URL with a relative path taken from a folder; the file need not be there yet."""
+    if scheme_of(url) != "file" or url.startswith("file://"):
+        return url
+    prefix = "file:" if url.startswith("file:") else ""
+    path = url.removeprefix(prefix)
+    if not path or path.startswith(("/", "~")):
+        return url
+    # What follows `file:` is percent-encoded, a plain path is not.
+    base = quote(str(folder.absolute())) if prefix else str(folder.absolute())
+    return f"{prefix}{base}/{path}"
+
+
+def is_manifest_path(model: str) -> bool:
+    """Tell whether a network is named by the path of its manifest, as the catalog does."""
+    return "/" in model or model.endswith((".yaml", ".yml"))
+
+
+def network_name(model: str) -> str:
+    """Return a name that means the same network in every process: no alias, no relative path.
+
+    Raises:
+        ManifestError: there is no such network.
+    """
+    manifest = load_manifest(model)
+    return str(Path(model).absolute()) if is_manifest_path(model) else manifest.name
 
 
 def stream_id(url: str, taken: Container[str] = ()) -> str:

@@ -36,6 +36,8 @@ class FileSet:
     files: Sequence[FileSpec]
     sources: Sequence[Source]
     """Tried in this order."""
+    published: str = ""
+    """Where they are published that no source has them, as the end of a message."""
 
     @property
     def paths(self) -> dict[str, Path]:
@@ -58,9 +60,24 @@ def cache_dir() -> Path:
 
 
 def model_files(manifest: ModelManifest) -> FileSet:
-    """Return the files of a network."""
-    folder = cache_dir() / "models" / manifest.name
-    return FileSet(manifest.name, folder, manifest.files, manifest.sources)
+    """Return the files of a network.
+
+    Raises:
+        ArtifactError: no checksums are known, so that nothing can be fetched and trusted.
+    """
+    if not manifest.files and manifest.upstream is not None:
+        there = manifest.upstream
+        raise ArtifactError(
+            f"{manifest.name} cannot be fetched: {there.note}\n"
+            f"  it is published at {there.url} ({', '.join(there.files)})",
+            hint="fetch it by hand into a folder, copy the manifest, give it `files:` with the "
+            "path, size and sha256 of each and `sources: [{folder: ...}]`, and name the copy "
+            "instead of the network",
+        )
+    folder = cache_dir() / "models" / (manifest.variant_of or manifest.name)
+    there = manifest.upstream
+    published = f": {there.note} ({there.url})" if there else ""
+    return FileSet(manifest.name, folder, manifest.files, manifest.sources, published)
 
 
 def verify(wanted: FileSet) -> list[Fault]:
@@ -119,9 +136,15 @@ def _fetch(wanted: FileSet, files: Sequence[FileSpec], progress: Progress) -> No
                 (partial / file.path).replace(target)
             return
     names = ", ".join(file.path for file in files)
+    place = f"place {names} into {wanted.folder} by hand and try again"
+    if not wanted.sources:
+        raise ArtifactError(
+            f"cannot get {wanted.name}: no source is known{wanted.published}",
+            hint=f"{place}; the files are checked against their known sha256",
+        )
     raise ArtifactError(
         "\n".join([f"cannot get {wanted.name}: no source works", *causes]),
-        hint=f"check the network, or place {names} into {wanted.folder} by hand and try again",
+        hint=f"check the network, or {place}",
     )
 
 

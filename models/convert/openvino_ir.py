@@ -1,6 +1,8 @@
 """Convert a network to OpenVINO IR, once, and keep the result in the cache.
 
-The IR is float32 and takes any input size; a driver reshapes it when it loads it.
+Every IR is alike, whatever the network came as: it takes NHWC of any size that the network takes (a
+driver reshapes it when it loads it), and gives one float32 tensor a role, maps as NHWC, positions
+in input pixels. So drivers and decoders know nothing of layouts, shared tensors or quantization.
 """
 
 import hashlib
@@ -10,7 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import openvino
+from openvino import opset13 as ops
 
 from models.artifacts import (
     FileSet,
@@ -26,10 +30,11 @@ from models.artifacts import (
     writing,
 )
 from models.convert import tfjs
+from models.convert.restride import restride
 from models.errors import ConversionError
-from models.manifest import FileSpec, ModelManifest
+from models.manifest import FileSpec, ModelManifest, OutputSpec
 
-CONVERTER_VERSION = 1
+CONVERTER_VERSION = 2
 """Counts changes of this conversion that change its result; part of the cache key."""
 _NAMES = ("network.xml", "network.bin")
 _RECORD = "files.json"
@@ -46,6 +51,8 @@ class NetworkFiles:
     """The ``.bin`` beside it."""
     conversion_s: float
     """How long the conversion took just now, 0 when it came from the cache."""
+    outputs: Mapping[str, str]
+    """Role -> part of the name of its tensor in the IR, which no other output contains."""
 
 
 def ensure_ir(manifest: ModelManifest, progress: Progress = silent) -> NetworkFiles:
@@ -55,30 +62,57 @@ def ensure_ir(manifest: ModelManifest, progress: Progress = silent) -> NetworkFi
         ArtifactError: a file cannot be fetched or stored.
         ConversionError: the network does not convert, or is not what the manifest says.
     """
+    _check_convertible(manifest)
     folder = _folder(manifest)
     if _is_complete(folder):
-        return _network(folder, 0.0)
+        return _network(manifest, folder, 0.0)
     sources = ensure_files(model_files(manifest), progress)
     with writing(folder), exclusive(folder, progress):
         if _is_complete(folder):  # another process converted it while we waited
-            return _network(folder, 0.0)
+            return _network(manifest, folder, 0.0)
         progress(f"converting {manifest.name}", 0, None)
         started = time.monotonic()
         _convert(manifest, sources, folder)
-    return _network(folder, time.monotonic() - started)
+    return _network(manifest, folder, time.monotonic() - started)
+
+
+def _check_convertible(manifest: ModelManifest) -> None:
+    """Say before anything is fetched what cannot run."""
+    if manifest.needs:
+        raise ConversionError(
+            f"{manifest.name} is compiled for an Edge TPU (accelerator kind 'edgetpu'), "
+            "and no such device is here to run it",
+            hint="plug in a Coral Edge TPU, or run a network that is not compiled for one",
+        )
+    if manifest.format == "tfjs-layers":
+        raise ConversionError(
+            f"{manifest.name} is a TensorFlow.js layers model, which cannot be converted yet",
+            hint="convert it to a graph model with tensorflowjs_converter",
+        )
 
 
 def _folder(manifest: ModelManifest) -> Path:
     """Name a folder after everything that the result depends on."""
-    matters = {"format", "files", "input", "outputs", "stride"}
+    matters = {"format", "files", "input", "outputs", "stride", "variant_of"}
     description = manifest.model_dump(mode="json", include=matters)
     key = json.dumps([CONVERTER_VERSION, openvino.__version__, description])
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     return cache_dir() / "ir" / f"{manifest.name}-{digest}"
 
 
-def _network(folder: Path, conversion_s: float) -> NetworkFiles:
-    return NetworkFiles(folder / _NAMES[0], folder / _NAMES[1], conversion_s)
+def _network(manifest: ModelManifest, folder: Path, conversion_s: float) -> NetworkFiles:
+    outputs = {role: _name_in_ir(manifest, role) for role in manifest.outputs}
+    return NetworkFiles(folder / _NAMES[0], folder / _NAMES[1], conversion_s, outputs)
+
+
+def _name_in_ir(manifest: ModelManifest, role: str) -> str:
+    """Outputs that are taken as they are keep their names; in brackets no name contains another."""
+    spec = manifest.output(role)
+    return spec.tensor if _is_kept(spec, manifest) else f"[{role}]"
+
+
+def _is_kept(spec: OutputSpec, manifest: ModelManifest) -> bool:
+    return spec.is_plain and manifest.input.layout == "NHWC"
 
 
 def _is_complete(folder: Path) -> bool:
@@ -93,13 +127,7 @@ def _is_complete(folder: Path) -> bool:
 
 def _convert(manifest: ModelManifest, sources: Mapping[str, Path], folder: Path) -> None:
     with staging(folder) as partial:
-        graph = partial / "graph.pb"
-        graph.write_bytes(_graph(manifest, sources))
-        try:
-            # Not `openvino.convert_model`: it gives the same network, seven times slower.
-            model = openvino.Core().read_model(graph)
-        except RuntimeError as error:
-            raise ConversionError(f"OpenVINO cannot read {manifest.name}: {error}") from error
+        model = _alike(_read(manifest, sources, partial), manifest)
         try:
             openvino.save_model(model, partial / _NAMES[0], compress_to_fp16=False)
         except RuntimeError as error:  # it hides the operating system's error number
@@ -113,6 +141,23 @@ def _convert(manifest: ModelManifest, sources: Mapping[str, Path], folder: Path)
         (partial / _RECORD).replace(folder / _RECORD)
 
 
+def _read(manifest: ModelManifest, sources: Mapping[str, Path], partial: Path) -> openvino.Model:
+    path = sources[manifest.model_file.path]
+    if manifest.format == "tfjs-graph":
+        path = partial / "graph.pb"
+        path.write_bytes(_graph(manifest, sources))
+    try:
+        # Not `openvino.convert_model`: it gives the same network, seven times slower.
+        return openvino.Core().read_model(path)
+    except RuntimeError as error:
+        if "edgetpu-custom-op" in str(error):
+            raise ConversionError(
+                f"{manifest.name} is compiled for an Edge TPU and runs on no other device",
+                hint="say `needs: edgetpu` in its manifest; elsewhere run the file it was made of",
+            ) from error
+        raise ConversionError(f"OpenVINO cannot read {manifest.name}: {error}") from error
+
+
 def _graph(manifest: ModelManifest, sources: Mapping[str, Path]) -> bytes:
     shards = {
         file.path: sources[file.path].read_bytes()
@@ -122,7 +167,10 @@ def _graph(manifest: ModelManifest, sources: Mapping[str, Path]) -> bytes:
     try:
         document = json.loads(sources[manifest.model_file.path].read_bytes())
         weights = tfjs.read_weights(document["weightsManifest"], shards)
-        return tfjs.graph_def(document["modelTopology"], weights)
+        topology = document["modelTopology"]
+        if manifest.variant_of:
+            topology = restride(topology, weights, manifest.stride)
+        return tfjs.graph_def(topology, weights)
     except (KeyError, TypeError, ValueError) as error:
         raise ConversionError(
             f"{manifest.model_file.path} of {manifest.name} is not a TensorFlow.js graph model "
@@ -138,21 +186,72 @@ def _describe(path: Path) -> dict[str, str | int]:
     }  # fmt: skip
 
 
-def _check(model: openvino.Model, manifest: ModelManifest) -> None:
-    """Compare the network with its manifest: inputs, roles, and the stride at the default size."""
+def _alike(model: openvino.Model, manifest: ModelManifest) -> openvino.Model:
+    """Return the network with the input and outputs that every IR has; see the top of the file."""
     if len(model.inputs) != 1:
         raise ConversionError(f"{manifest.name} has {len(model.inputs)} inputs, expected one")
-    names = [sorted(output.get_names()) for output in model.outputs]
-    roles = find_outputs(manifest, names)
+    stored = model.input().get_element_type().to_dtype().name
+    if stored != manifest.input.dtype:
+        raise ConversionError(
+            f"{manifest.name} takes {stored}, its manifest says {manifest.input.dtype}",
+            hint="correct the manifest's input.dtype",
+        )
+    roles = find_outputs(manifest, [sorted(output.get_names()) for output in model.outputs])
+    if manifest.input.layout == "NCHW":
+        steps = openvino.preprocess.PrePostProcessor(model)
+        steps.input().tensor().set_layout(openvino.Layout("NHWC"))
+        steps.input().model().set_layout(openvino.Layout("NCHW"))
+        model = steps.build()
+    results = []
+    for role, index in roles.items():
+        result = model.outputs[index].node
+        if not _is_kept(manifest.output(role), manifest):
+            made = _role_output(result.input_value(0), manifest.output(role), manifest, model)
+            made.get_tensor().set_names({f"[{role}]"})
+            result = ops.result(made)
+        results.append(result)
+    # Heads without a role are left out, and with them what only they need.
+    return openvino.Model(results, model.get_parameters(), manifest.name)
+
+
+def _role_output(
+    value: openvino.Output, spec: OutputSpec, manifest: ModelManifest, model: openvino.Model
+) -> openvino.Output:
+    """Cut, dequantize and turn one output into what `OutputSpec` says."""
+    rank = value.get_partial_shape().rank.get_length()
+    if manifest.input.layout == "NCHW" and rank == 4:
+        value = ops.transpose(value, np.int64([0, 2, 3, 1])).output(0)
+    if spec.channels:
+        first, end = spec.channels
+        step = np.int64([1])
+        value = ops.slice(
+            value, np.int64([first]), np.int64([end]), step, np.int64([-1])
+        ).output(0)
+    if value.get_element_type() != openvino.Type.f32:
+        value = ops.convert(value, "f32").output(0)
+    if spec.scale is not None:
+        centered = ops.subtract(value, np.float32(spec.zero))
+        value = ops.multiply(centered, np.float32(spec.scale)).output(0)
+    if spec.normalized:
+        count = value.get_partial_shape()[-1].get_length() // 3
+        size = ops.convert(ops.shape_of(model.input(), "i64"), "f32")
+        sides = ops.gather(size, np.int64([1, 2]), np.int64(0))
+        triple = ops.concat([sides, np.float32([1])], 0)
+        value = ops.multiply(value, ops.tile(triple, np.int64([count]))).output(0)
+    return value
+
+
+def _check(model: openvino.Model, manifest: ModelManifest) -> None:
+    """Compare the IR with its manifest: the input size, and the stride at the default size."""
     height, width = manifest.input.height, manifest.input.width
     try:
         model.reshape([1, height, width, 3])
     except RuntimeError as error:
         raise ConversionError(f"{manifest.name} does not take {width}x{height} pixels") from error
     cells = [(side - 1) // manifest.stride + 1 for side in (height, width)]
-    for role, index in roles.items():
-        shape = list(model.outputs[index].shape)
-        if shape[1:3] != cells:
+    for role, output in zip(manifest.outputs, model.outputs, strict=True):
+        shape = list(output.shape)
+        if len(shape) == 4 and shape[1:3] != cells:
             raise ConversionError(
                 f"output {role} of {manifest.name} is {shape} for {width}x{height} pixels: "
                 f"not of stride {manifest.stride}",
@@ -167,7 +266,8 @@ def find_outputs(manifest: ModelManifest, names: Sequence[Sequence[str]]) -> dic
         ConversionError: a role fits no output, or more than one.
     """
     roles = {}
-    for role, fragment in manifest.outputs.items():
+    for role in manifest.outputs:
+        fragment = manifest.output(role).tensor
         fits = [index for index, known in enumerate(names) if any(fragment in n for n in known)]
         if len(fits) != 1:
             raise ConversionError(

@@ -3,10 +3,7 @@
 OpenVINO's TensorFlow front end reads GraphDef, so TensorFlow itself is never needed. The protobuf
 wire format is written by hand: GraphDef needs two wire types and eleven field numbers, all of them
 frozen by TensorFlow's compatibility promise (tensorflow/core/framework/{graph,node_def,attr_value,
-tensor,tensor_shape,types}.proto).
-
-Not covered here: fused operations of newer exports (``_FusedConv2D`` and its kin) are refused by
-name rather than converted wrongly.
+tensor,tensor_shape,types}.proto). Fused operations are expanded first (`models.convert.fused`).
 """
 
 import base64
@@ -16,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from models.convert.fused import expand
 from models.errors import ConversionError
 
 DATA_TYPES = {"DT_FLOAT": 1, "DT_INT32": 3, "DT_STRING": 7, "DT_INT64": 9, "DT_BOOL": 10}
@@ -80,15 +78,13 @@ def graph_def(topology: Mapping[str, Any], weights: Mapping[str, np.ndarray]) ->
     """Return the serialized GraphDef of a ``modelTopology`` with its weights inlined as constants.
 
     Raises:
-        ConversionError: a constant without weights, or an operation that needs expansion.
+        ConversionError: a constant without weights, or an operation fused with something unknown.
     """
-    return b"".join(_field(1, _node(node, weights)) for node in topology["node"])
+    return b"".join(_field(1, _node(node, weights)) for node in expand(topology)["node"])
 
 
 def _node(node: Mapping[str, Any], weights: Mapping[str, np.ndarray]) -> bytes:
     name, op = node["name"], node["op"]
-    if op.startswith(("_Fused", "Fused")):
-        raise ConversionError(f"operation {op} ({name}) is fused; this converter cannot expand it")
     attributes = dict(node.get("attr", {}))
     parts = [_field(1, name.encode()), _field(2, op.encode())]
     parts += [_field(3, source.encode()) for source in node.get("input", [])]

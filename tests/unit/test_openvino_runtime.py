@@ -50,13 +50,12 @@ def test_a_device_that_does_not_answer_is_left_out_and_said(caplog):
     assert "cause" in caplog.text
 
 
-@pytest.mark.parametrize("fails_at", ["start", "wait"])
-def test_a_device_that_vanishes_is_lost_with_its_cause(fails_at):
+@pytest.mark.parametrize("step", ["start", "wait"])
+def test_a_device_that_vanishes_is_lost_with_its_cause(step):
     request = Request()
     lane = OpenVinoLane(request, {})
     lane.start()
     lane.wait()
-    request.fails_at = fails_at
-    with pytest.raises(AcceleratorLost, match="inference .*: cause$"):
-        lane.start()
-        lane.wait()
+    request.fails_at = step
+    with pytest.raises(AcceleratorLost, match=r"inference .*: cause$"):
+        getattr(lane, step)()
