@@ -23,8 +23,9 @@ from models.manifest import ModelManifest
 from models.poses import PoseBuffer, PoseSet
 from models.preprocess import Preprocessor
 
-STAGES = REPORTED_STAGES[:-1]
-"""Stages of a frame in a lane, in order; ``wait`` is the time in the slot. Packing follows."""
+STAGES = REPORTED_STAGES[: REPORTED_STAGES.index("encode")]
+"""Stages of a frame in a lane, in order; ``wait`` is the time in the slot. Packing and tracking
+follow."""
 
 
 class PoseLane:

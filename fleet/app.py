@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 STOP_AGENTS_S = 2.5
 """Time for agents to end orderly; Ray, Redis and the rest need about one second more of the five
 that a person waits after Ctrl-C."""
-RETRY_S = 1.0
+REDIS_RETRY_S = 1.0
 
 Say = Callable[[str], None]
 """Tells the operator what happens now, one short sentence."""
@@ -112,30 +112,29 @@ class RunningFleet:
         return open_client()
 
     def watch(self) -> None:
-        """Note when the first agent is ready; bring Ray and the embedded Redis back if they ended.
+        """Note when the first agent is ready, and bring the embedded Redis back if it has ended.
 
         To be called about twice a second. Agents keep their reports while Redis is away and send
         them afterwards.
+
+        Raises:
+            FleetError: Ray has ended, and with it this fleet.
         """
+        self._cluster.check()
         if not self._run.is_ready and self._has_ready_agent():
             self._run = self._run.model_copy(update={"is_ready": True})
             write_run_file(self._run)
-        if self._server is not None and not self._server.is_alive():
-            _revive("the embedded Redis", self._server.restart)
-        if not self._cluster.is_alive():
-            _revive("Ray", self._cluster.restart)
+        if self._server is None or self._server.is_alive():
+            return
+        _log.error("the embedded Redis ended; starting it again on the same port")
+        try:
+            self._server.restart()
+        except FleetError as error:
+            _log.error("the embedded Redis does not start again: %s", error)
+            time.sleep(REDIS_RETRY_S)
 
     def _has_ready_agent(self) -> bool:
         return any(agent.phase == "ready" for agent in self.coordinator.state.agents.values())
-
-
-def _revive(name: str, restart: Callable[[], None]) -> None:
-    _log.error("%s ended; starting it again", name)
-    try:
-        restart()
-    except FleetError as error:
-        _log.error("%s does not start again: %s", name, error)
-        time.sleep(RETRY_S)
 
 
 def fetch(config: FleetConfig, progress: "Progress") -> None:
@@ -179,6 +178,8 @@ def bring_up(config: FleetConfig, *, say: Say) -> Iterator[RunningFleet]:
         for problem in problems:
             _log.warning("%s", problem)
         accelerators = _chosen(config, advert)
+        # What the configuration leaves out is not offered, so nobody misses its heartbeat.
+        advert = advert.model_copy(update={"accelerators": tuple(accelerators.values())})
         say("starting Redis")
         server, urls = _redis(config, stack)
         run = RunFile(
@@ -264,6 +265,7 @@ def _put_streams(store: "FleetStore", config: FleetConfig) -> None:
             url=stream.url,
             fps=stream.fps,
             model=network_name(stream.model or config.model),
+            track=stream.track,
             origin="config",
         )
         for stream in config.streams

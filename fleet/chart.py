@@ -11,6 +11,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogFormatter
 
 from fleet.annotations import Annotations
 from fleet.evaluate import Evaluation
@@ -75,15 +76,16 @@ def _figure(evaluations: Sequence[Evaluation]) -> Figure:
             at_ms, value, yerr=[[below], [above]], color=color, capsize=4, linewidth=1.2,
             marker=_MARKERS[each.precision], markersize=8, markeredgecolor="white",
         )  # fmt: skip
-        words = [each.precision, *([each.size_text] if has_sizes else [])]
-        axes.annotate(
-            " ".join(words), (at_ms, value), (7, 5), textcoords="offset points", fontsize=9
-        )
+        if has_sizes:
+            axes.annotate(
+                each.size_text, (at_ms, value + above), (0, 6), textcoords="offset points",
+                rotation=90, ha="center", va="bottom", fontsize=8, color=color,
+            )  # fmt: skip
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_minor_formatter("{x:g}")
+    axes.xaxis.set_major_formatter(LogFormatter())
+    axes.xaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
     axes.margins(x=0.15)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, axes.get_ylim()[1] * (1.15 if has_sizes else 1))
     axes.set_xlabel("milliseconds a frame: resize, inference, grouping (p50, one lane, log scale)")
     axes.set_ylabel(f"{_measure(evaluations)} with 95 % interval")
     axes.grid(alpha=0.25)
@@ -112,7 +114,9 @@ def _svg(figure: Figure) -> str:
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "posefleet"}):
         figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None})
     text = written.getvalue()
-    return text[text.index("<svg") :].replace("<svg", '<svg role="img" aria-label="chart"', 1)
+    return text[text.index("<svg") :].replace(
+        "<svg", '<svg role="img" aria-label="the table below, drawn"', 1
+    )
 
 
 def _page(evaluations: Sequence[Evaluation], truth: Annotations, svg: str) -> str:
@@ -125,6 +129,7 @@ def _page(evaluations: Sequence[Evaluation], truth: Annotations, svg: str) -> st
     heads = (
         "network", "device", "precision", "input", measure, "95 % interval", "AP50", "AP75", "AR",
         f"PCK@{PCK_ALPHA}", "ms p50", "ms p95",
+        "to f32",
     )  # fmt: skip
     head = "".join(f"<th>{html.escape(each)}</th>" for each in heads)
     rows = "\n".join(_row(each) for each in evaluations)
@@ -152,7 +157,8 @@ def _page(evaluations: Sequence[Evaluation], truth: Annotations, svg: str) -> st
 again with replacement. Two networks whose intervals overlap may still differ, since both saw the
 same pictures. PCK@{PCK_ALPHA}: share of labelled keypoints within {PCK_ALPHA} of the larger side
 of the person's box; those of people who were not found are wrong. Times are of one frame at a time
-in one lane, resizing, inference and grouping together.</p>
+in one lane, resizing, inference and grouping together. To f32: {measure} as a share of that of the
+same network in f32 on the CPU, and its interval on the same pictures.</p>
 </body>
 </html>
 """
@@ -167,5 +173,13 @@ def _row(each: Evaluation) -> str:
         f"{each.score.value:.3f}", f"{low:.3f} to {high:.3f}",
         *("-" if value is None else f"{value:.3f}" for value in others),
         f"{each.score.pck:.3f}", f"{each.total.p50:.1f}", f"{each.total.p95:.1f}",
+        _ratio(each),
     ]  # fmt: skip
     return "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
+
+
+def _ratio(each: Evaluation) -> str:
+    ratio = each.score.ratio_to(each.reference) if each.reference else None
+    if ratio is None or each.is_reference:
+        return "-"
+    return f"{ratio[0]:.3f} ({ratio[1][0]:.3f} to {ratio[1][1]:.3f})"

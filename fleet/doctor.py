@@ -23,7 +23,9 @@ import psutil
 from agents.errors import WireError
 from agents.wire.messages import NodeAdvert
 from fleet import paths
+from fleet.client import connect
 from fleet.errors import FleetError
+from fleet.run_file import read_run_file
 from fleet.store.embedded import find_server
 from models.artifacts import model_files, verify
 from models.catalog import DEFAULT_MODEL, load_manifest
@@ -36,6 +38,9 @@ LOW_DISK_BYTES = 1_000_000_000
 NO_DISK_BYTES = 100_000_000
 LOW_SHARED_MEMORY_BYTES = 128 * 1024 * 1024
 """Ray's object store asks for 75 MiB of /dev/shm."""
+RAY_VERSION = "2.60"
+"""Nodes of different versions of Ray cannot be one fleet."""
+_INSTALL = "run `make up` again"
 _TIME_ERROR = 5
 """adjtimex(2): the clock is not synchronized."""
 LIBRARIES = ("ray", "openvino", "opencv-python-headless", "av", "numba", "numpy", "redis")
@@ -60,12 +65,14 @@ def examine() -> Iterator[Finding]:
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
         _installation,
         _versions,
+        _ray,
         _redis,
         _accelerators,
         _model,
         _disk,
         _memory,
         _clock,
+        _fleet,
     )
     for check in checks:
         yield from check()
@@ -124,7 +131,7 @@ def _versions() -> Iterator[Finding]:
     yield Finding("python", level, f"{platform.python_version()} on {platform.machine()}", fix)
     missing = [name for name in LIBRARIES if not _version_of(name)]
     if missing:
-        yield Finding("libraries", "error", f"missing: {', '.join(missing)}", "run `make up` again")
+        yield Finding("libraries", "error", f"missing: {', '.join(missing)}", _INSTALL)
     else:
         listed = ", ".join(f"{name} {_version_of(name)}" for name in LIBRARIES)
         yield Finding("libraries", "ok", listed)
@@ -137,13 +144,37 @@ def _version_of(name: str) -> str:
         return ""
 
 
+def _ray() -> Iterator[Finding]:
+    """Import Ray in a child process; that is where a broken installation of it shows."""
+    command = [sys.executable, "-P", "-c", "import ray; print(ray.__version__)"]
+    try:
+        answer = subprocess.run(
+            command, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S, check=True
+        ).stdout.strip()
+    except subprocess.TimeoutExpired:
+        yield Finding("ray", "error", f"its import hung for {PROBE_TIMEOUT_S:.0f} s", _INSTALL)
+    except subprocess.CalledProcessError as error:
+        yield Finding("ray", "error", f"cannot be imported: {_last_line(error)}", _INSTALL)
+    else:
+        if answer.startswith(f"{RAY_VERSION}."):
+            yield Finding("ray", "ok", f"{answer} can be imported")
+        else:
+            every = f"every node of a fleet runs Ray {RAY_VERSION}"
+            yield Finding("ray", "error", f"version {answer}", f"{every}; {_INSTALL}")
+
+
+def _last_line(error: subprocess.CalledProcessError) -> str:
+    lines = (error.stderr or "").strip().splitlines()
+    return lines[-1] if lines else f"exit {error.returncode}"
+
+
 def _redis() -> Iterator[Finding]:
     try:
         server = find_server()
         answer = subprocess.run(
             [str(server), "--version"], capture_output=True, text=True, timeout=5, check=True
         )
-        yield Finding("embedded redis", "ok", answer.stdout.strip()[:60])
+        yield Finding("embedded redis", "ok", answer.stdout.partition(" sha=")[0].strip())
     except FleetError as error:
         yield Finding("embedded redis", "warning", str(error), error.hint or "use --redis URL")
     except (OSError, subprocess.SubprocessError) as error:
@@ -169,8 +200,7 @@ def probe_node(timeout_s: float = PROBE_TIMEOUT_S) -> tuple[NodeAdvert, tuple[st
     except subprocess.TimeoutExpired as error:
         raise FleetError(f"the probe of this node hung for {timeout_s:.0f} s") from error
     except subprocess.CalledProcessError as error:
-        last = (error.stderr or "").strip().splitlines()[-1:] or [f"exit {error.returncode}"]
-        raise FleetError(f"the probe of this node failed: {last[0]}") from error
+        raise FleetError(f"the probe of this node failed: {_last_line(error)}") from error
     except WireError as error:
         raise FleetError(f"the probe of this node answered nonsense: {error}") from error
     return advert, tuple(answer.stderr.strip().splitlines())
@@ -242,3 +272,26 @@ def _clock() -> Iterator[Finding]:
         yield Finding("clock", "warning", "not synchronized", "run an NTP client, e.g. chrony")
     else:
         yield Finding("clock", "ok", "synchronized")
+
+
+def _fleet() -> Iterator[Finding]:
+    """Ask the fleet that runs on this machine, if there is one, how it does."""
+    try:
+        run = read_run_file()
+        if run is None:
+            yield Finding("fleet", "ok", "none runs on this machine")
+            return
+        with connect() as client:
+            state = client.state()
+    except FleetError as error:
+        yield Finding("fleet", "error", str(error), error.hint)
+        return
+    silent = [each.info.id for each in state.accelerators if each.heartbeat is None]
+    if silent:
+        yield Finding(
+            "fleet", "error", f"no sign of life from {', '.join(silent)}",
+            f"see the logs in {paths.log_folder()}",
+        )  # fmt: skip
+    else:
+        text = f"process {run.pid} serves {len(state.streams)} streams; its Redis answers"
+        yield Finding("fleet", "ok", text)

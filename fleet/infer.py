@@ -5,7 +5,7 @@ Frames are spread over the accelerator's lanes and come back in order.
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -27,6 +27,7 @@ from fleet.lanes import in_order
 from models.artifacts import Progress
 from models.catalog import load_manifest
 from models.poses import PoseSet
+from models.tracking import PoseTracker
 
 OPEN_TIMEOUT_S = 10.0
 """A camera that has not answered by then is reported as unreachable."""
@@ -49,6 +50,8 @@ class Request:
     """Input ``(width, height)`` in pixels; None: the network's own."""
     count: int | None = None
     """Most frames of a video or camera; None: to its end."""
+    track: bool = True
+    """Give every person of a video or camera an id that it keeps from frame to frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +131,21 @@ def infer(request: Request, progress: Progress) -> Iterator[Inference]:
         stack.callback(model.close)
         results = in_order(opened.work, model.lanes, _run)
         stack.callback(results.close)
+        tracked = _tracked(results, model) if opened.is_video and request.track else results
         yield Inference(
-            model, accelerator, opened.is_video, opened.total, opened.rate_hz, opened.files, results
+            model, accelerator, opened.is_video, opened.total, opened.rate_hz, opened.files, tracked
         )
+
+
+def _tracked(results: Iterable[Result], model: LoadedModel) -> Iterator[Result]:
+    lane = model.lanes[0]
+    tracker = PoseTracker(lane.skeleton, len(lane.buffer.scores))
+    for result in results:
+        if result.poses is None:
+            yield result
+            continue
+        ids = tracker.update(result.poses.keypoints, result.at_s)
+        yield replace(result, poses=replace(result.poses, track_ids=ids))
 
 
 def _open(request: Request) -> _Input:

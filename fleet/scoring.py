@@ -151,14 +151,14 @@ def _matches(evaluation: COCOeval) -> Matches:
     thresholds = len(evaluation.params.iouThrs)
     people = np.array([0 if e is None else int((e["gtIgnore"] == 0).sum()) for e in images])
     with_any = [(index, e) for index, e in enumerate(images) if e is not None]
-    nothing = np.zeros((thresholds, 0))
-    scores = np.concatenate([e["dtScores"] for _, e in with_any])
-    indices = [np.full(len(e["dtScores"]), index) for index, e in with_any]
-    is_matched = np.hstack([nothing, *(e["dtMatches"] for _, e in with_any)]) > 0
-    is_ignored = np.hstack([nothing, *(e["dtIgnore"] for _, e in with_any)]) > 0
+    none = np.zeros((thresholds, 0))
+    scores = np.concatenate([none[0], *(e["dtScores"] for _, e in with_any)])
+    owners = [np.full(len(e["dtScores"]), index) for index, e in with_any]
+    is_matched = np.hstack([none, *(e["dtMatches"] for _, e in with_any)]) > 0
+    is_ignored = np.hstack([none, *(e["dtIgnore"] for _, e in with_any)]) > 0
     order = np.argsort(-scores, kind="stable")  # ties as in pycocotools
     return Matches(
-        pictures=np.concatenate(indices).astype(np.int64)[order],
+        pictures=np.concatenate([none[0], *owners]).astype(np.int64)[order],
         hits=(is_matched & ~is_ignored)[:, order],
         misses=(~is_matched & ~is_ignored)[:, order],
         people=people,

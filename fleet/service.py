@@ -16,8 +16,8 @@ import psutil
 
 from fleet import paths
 from fleet.cluster.processes import is_alive, see_gone
-from fleet.errors import FleetError
-from fleet.run_file import RunFile, fleet_pid, read_run_file
+from fleet.errors import ConflictError, FleetError
+from fleet.run_file import RunFile, fleet_lock, fleet_pid, read_run_file
 
 START_TIMEOUT_S = 600.0
 """A first start may fetch a network over a slow link."""
@@ -153,5 +153,9 @@ def end_fleet(timeout_s: float) -> int | None:
         while is_alive(fleet) and time.monotonic() < deadline:
             family.update([fleet, *fleet.children(recursive=True)])  # it may still start some
             time.sleep(_POLL_S)
-    see_gone(family, _GRACE_S)
+        if is_alive(fleet):
+            fleet.kill()
+    see_gone(family, _GRACE_S)  # they end with it
+    with contextlib.suppress(ConflictError), fleet_lock():
+        pass  # Takes away what a killed one could not, unless another has begun.
     return pid

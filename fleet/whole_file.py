@@ -23,12 +23,10 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.touch()
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
+    try:
         yield partial
         partial.replace(path)
-    except OSError as error:
-        if error.filename not in (str(partial), str(path.parent)):
-            raise
-        raise InputError(f"cannot write {path}: {error.strerror}") from error
     finally:
-        if partial.parent.is_dir():
-            partial.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)

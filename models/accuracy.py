@@ -143,7 +143,8 @@ def precision_recall(matches: Matches, weights: Counts | None = None) -> tuple[F
     Args:
         matches: of all pictures.
         weights: ``(picture,)`` how often each picture counts; None: once. The result is that of
-            pycocotools on a set that holds each picture so often.
+            pycocotools on a set that holds each picture so often, as long as no two poses of one
+            picture have the same score.
 
     Both are not a number where the pictures hold no person.
     """

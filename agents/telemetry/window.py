@@ -57,7 +57,11 @@ class Window:
         self.processed += 1
         self.people += people
         for stage, duration_s in zip(stages, durations_s, strict=True):
-            self.durations_s[stage] = self.durations_s.get(stage, 0.0) + duration_s
+            self.add_duration(stage, duration_s)
+
+    def add_duration(self, stage: str, duration_s: float) -> None:
+        """Count what a stage took that waits for earlier frames."""
+        self.durations_s[stage] = self.durations_s.get(stage, 0.0) + duration_s
 
     def percentiles_ms(self) -> LatencyPercentiles | None:
         """Return p50, p95 and p99 latency in milliseconds, None without a published frame."""
@@ -76,4 +80,5 @@ class Window:
         return {
             stage: round(total * 1000 / self.processed, 4)
             for stage, total in self.durations_s.items()
+            if self.processed
         }

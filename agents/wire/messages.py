@@ -84,6 +84,8 @@ class StreamSpec(Message):
     fps: float | None = Field(default=None, gt=0)
     """Most frames a second to process; None takes what the source delivers."""
     model: str
+    track: bool = True
+    """Give every person an id that it keeps from frame to frame."""
     origin: Literal["config", "added"] = "config"
     """``added`` ones, by ``fleet stream add``, outlive a restart; ``config`` ones follow it."""
 

@@ -1,8 +1,9 @@
 """Pose reports as packed bytes: what one frame's persons cost on the wire is about 104 bytes each.
 
 Layout, little-endian: the header; a float16 score a person; x, y as int16 and a float16 score a
-keypoint; with the tracked flag an int32 track id a person; three strings (accelerator, model,
-skeleton), each after a byte with its length. Coordinates count quanta from the frame's center.
+keypoint; with the tracked flag an int32 track id a person and the float32 seconds that tracking
+took; three strings (accelerator, model, skeleton), each after a byte with its length. Coordinates
+count quanta from the frame's center.
 
 Not guaranteed: coordinates further than half a frame outside the frame; they are clamped.
 """
@@ -23,8 +24,9 @@ from models.geometry import ImageTransform
 from models.poses import PoseBuffer, PoseSet
 from models.skeletons import SKELETONS, Skeleton
 
-STAGES = ("wait", "convert", "resize", "infer", "group", "encode")
-"""The stages whose durations a report carries, in the order of a frame."""
+STAGES = ("wait", "convert", "resize", "infer", "group", "encode", "track")
+"""The stages whose durations a report carries, in the order of a frame; without a tracker,
+``track`` is 0."""
 MAX_FRAME_SIDE = 65_535
 """Pixels; the header keeps width and height in 16 bits."""
 
@@ -38,6 +40,7 @@ _INDEX_OFFSET = struct.calcsize("<BBbBHHHHII")
 _ENCODE_FIELD = struct.Struct("<f")
 _ENCODE_OFFSET = _HEADER.size - _ENCODE_FIELD.size
 _TRACKED = 1
+_TRACK_FIELD = struct.Struct("<f")
 _LIMIT = 32_767
 
 
@@ -117,17 +120,17 @@ class PoseEncoder:
         durations_s: Sequence[float],
         poses: PoseBuffer,
         transform: ImageTransform,
-        track_ids: NDArray[np.int32] | None = None,
+        is_tracked: bool = False,
     ) -> bytearray:
-        """Pack the poses of one frame; index, latency and ``encode`` are stamped in later.
+        """Pack the poses of one frame; index, latency, ``encode`` and tracks are stamped in later.
 
         Args:
             frame: Where the poses were found.
             epoch: The assignment's epoch.
-            durations_s: Seconds of every stage of `STAGES` but the last.
+            durations_s: Seconds of every stage of `STAGES` up to ``group``.
             poses: Persons in pixels of the network's input.
             transform: How the frame was placed in the input.
-            track_ids: ``(person,)``, when a tracker ran.
+            is_tracked: Leave room for `stamp_tracks`, which must follow.
 
         Raises:
             ValueError: more persons, or other keypoints, than this encoder was built for.
@@ -143,7 +146,7 @@ class PoseEncoder:
             self._use(transform)
         self._pack(poses.keypoints, poses.scores, count, self._affine, self._body)
         _HEADER.pack_into(
-            self._buffer, 0, SCHEMA_VERSION, 0 if track_ids is None else _TRACKED, self._exponent,
+            self._buffer, 0, SCHEMA_VERSION, _TRACKED if is_tracked else 0, self._exponent,
             self._keypoint_count, count, transform.frame_width, transform.frame_height,
             len(self._text), 0, epoch, 0, frame.sequence, frame.captured_at,
             *durations_s, 0.0,
@@ -151,8 +154,8 @@ class PoseEncoder:
         payload = bytearray(
             self._bytes[: _HEADER.size + 2 * count * (1 + 3 * self._keypoint_count)]
         )
-        if track_ids is not None:
-            payload += track_ids[:count].astype("<i4").tobytes()
+        if is_tracked:
+            payload += bytes(4 * count + _TRACK_FIELD.size)
         payload += self._text
         return payload
 
@@ -186,6 +189,21 @@ def stamp_encode(payload: bytearray, duration_s: float) -> None:
     _ENCODE_FIELD.pack_into(payload, _ENCODE_OFFSET, duration_s)
 
 
+def stamp_tracks(payload: bytearray, track_ids: NDArray[np.int32], duration_s: float) -> None:
+    """Write ``(person,)`` track ids, and how long finding them took, into a packed report.
+
+    Raises:
+        ValueError: the report was packed without room for them, or holds another number of persons.
+    """
+    header = _HEADER.unpack_from(payload)
+    if header[_FLAGS] != _TRACKED or header[_PERSONS] != len(track_ids):
+        raise ValueError(f"a report of {header[_PERSONS]} persons has no room for these tracks")
+    at = _tracks_offset(header)
+    end = at + 4 * len(track_ids)
+    payload[at:end] = track_ids.astype("<i4").tobytes()
+    _TRACK_FIELD.pack_into(payload, end, duration_s)
+
+
 def report_position(payload: bytes | bytearray) -> tuple[int, int]:
     """Return ``(epoch, index)`` of a packed report without unpacking its poses.
 
@@ -205,8 +223,8 @@ def decode(payload: bytes | bytearray) -> PoseReport:
     header = _unpack_header(payload)
     persons, keypoint_count = header[_PERSONS], header[_KEYPOINTS]
     tracked = header[_FLAGS] == _TRACKED
-    tracks_at = _HEADER.size + 2 * persons * (1 + 3 * keypoint_count)
-    text_at = tracks_at + (4 * persons if tracked else 0)
+    tracks_at = _tracks_offset(header)
+    text_at = tracks_at + (4 * persons + _TRACK_FIELD.size if tracked else 0)
     _check_length(len(payload), text_at + header[_TEXT])
     accelerator, model, skeleton_name = _unpack_texts(payload, text_at)
     skeleton = SKELETONS.get(skeleton_name)
@@ -221,6 +239,7 @@ def decode(payload: bytes | bytearray) -> PoseReport:
     if not (np.isfinite(scores).all() and np.isfinite(keypoints).all()):
         raise WireError("pose report has a score that is not a number")
     tracks = np.frombuffer(payload, "<i4", persons if tracked else 0, tracks_at)
+    track_s = _unpack_track_duration(payload, text_at) if tracked else 0.0
     return PoseReport(
         epoch=header[_EPOCH],
         index=header[_INDEX],
@@ -229,7 +248,7 @@ def decode(payload: bytes | bytearray) -> PoseReport:
         latency_ms=header[_LATENCY] / 1000,
         durations={
             stage: seconds * 1000
-            for stage, seconds in zip(STAGES, header[_DURATIONS:], strict=True)
+            for stage, seconds in zip(STAGES, (*header[_DURATIONS:], track_s), strict=True)
         },
         accelerator=accelerator,
         model=model,
@@ -257,6 +276,17 @@ def _unpack_header(payload: bytes | bytearray) -> tuple[Any, ...]:
     if not all(math.isfinite(value) for value in header[_CAPTURED_AT:]):
         raise WireError("pose report has a time that is not a number")
     return header
+
+
+def _tracks_offset(header: tuple[Any, ...]) -> int:
+    return _HEADER.size + 2 * int(header[_PERSONS]) * (1 + 3 * int(header[_KEYPOINTS]))
+
+
+def _unpack_track_duration(payload: bytes | bytearray, end: int) -> float:
+    (seconds,) = _TRACK_FIELD.unpack_from(payload, end - _TRACK_FIELD.size)
+    if not math.isfinite(seconds):
+        raise WireError("pose report has a time that is not a number")
+    return float(seconds)
 
 
 def _check_length(found: int, expected: int) -> None:

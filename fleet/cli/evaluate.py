@@ -260,7 +260,7 @@ def _table(made: list["Evaluation"], truth: "Annotations") -> None:
     )
 
 
-def _row(each: "Evaluation") -> tuple[str | None, ...]:
+def _row(each: "Evaluation") -> tuple[str | float | None, ...]:
     average = each.score.average
     numbers = [average.ap50, average.ap75, average.ar] if average else [None] * 3
     ratio = each.score.ratio_to(each.reference) if each.reference else None
@@ -269,7 +269,7 @@ def _row(each: "Evaluation") -> tuple[str | None, ...]:
         each.model, each.accelerator.device, each.precision, each.size_text,
         _share(average.ap if average else None), f"{low:.3f}-{high:.3f}",
         *map(_share, numbers), _share(each.score.pck),
-        f"{each.total.p50:.1f}", f"{each.total.p95:.1f}", _share(ratio[0] if ratio else None),
+        each.total.p50, each.total.p95, _share(ratio[0] if ratio else None),
     )  # fmt: skip
 
 

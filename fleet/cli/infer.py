@@ -48,6 +48,12 @@ def infer(
     count: Annotated[
         int | None, typer.Option("--count", "-n", min=1, help="Most frames of a video or camera.")
     ] = None,
+    track: Annotated[
+        bool,
+        typer.Option(
+            "--track/--no-track", help="Ids of persons that last over the frames of a video."
+        ),
+    ] = True,
     json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object a picture or frame.")
     ] = False,
@@ -62,7 +68,9 @@ def infer(
     from fleet.infer import Request
     from fleet.infer import infer as run
 
-    request = Request(source, model, device, parse_precision(precision), parse_size(size), count)
+    request = Request(
+        source, model, device, parse_precision(precision), parse_size(size), count, track
+    )
     with ExitStack() as stack:
         with render.progress("fetching") as progress:
             inference = stack.enter_context(run(request, progress))

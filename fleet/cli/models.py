@@ -25,8 +25,12 @@ Names = Annotated[
 def list_models(json: JsonOption = False) -> None:
     """List the networks of the catalog.
 
-    --json prints {"models": [{"name", "title", "aliases", "license", "decoder", "skeleton",
-    "width", "height", "stride", "bytes", "is_cached"}]}.
+    FETCH says "by hand" where no source is known that can be fetched and verified; `fleet models
+    pull` says where such a network is. STRIDES are other output strides that are made of the same
+    weights: NAME-stride8 is a network too.
+
+    --json prints {"models": [{"name", "title", "task", "aliases", "license", "decoder", "skeleton",
+    "width", "height", "stride", "strides", "bytes", "can_fetch", "is_cached"}]}.
     """
     from models.catalog import list_manifests
 
@@ -36,12 +40,17 @@ def list_models(json: JsonOption = False) -> None:
         return
     rows = [
         (
-            each["name"], f"{each['width']}x{each['height']}", each["decoder"], each["license"],
-            render.bytes_text(each["bytes"]), "yes" if each["is_cached"] else "no", each["title"],
+            each["name"], each["task"], f"{each['width']}x{each['height']}",
+            ", ".join(map(str, each["strides"])) or None, each["license"],
+            render.bytes_text(each["bytes"]) if each["bytes"] else None,
+            "yes" if each["can_fetch"] else "by hand", "yes" if each["is_cached"] else "no",
+            each["title"],
         )
         for each in found
     ]  # fmt: skip
-    columns = ("NAME", "INPUT", "DECODER", "LICENSE", "SIZE", "CACHED", "TITLE")
+    columns = (
+        "NAME", "TASK", "INPUT", "STRIDES", "LICENSE", "SIZE", "FETCH", "CACHED", "TITLE",
+    )  # fmt: skip
     render.table(columns, rows, empty="the catalog is empty")
 
 
@@ -53,7 +62,7 @@ def pull(
 ) -> None:
     """Fetch the files of networks into the cache.
 
-    What is there and right stays.
+    What is there and right stays. --all leaves out what can only be fetched by hand.
 
     --json prints {"models": [{"name", "files": [{"path", "size"}]}]}, with paths of the cache.
     """
@@ -63,6 +72,8 @@ def pull(
         raise typer.BadParameter("name the networks to fetch, or give --all", param_hint="NAME")
     pulled = []
     for manifest in _wanted(names):
+        if everything and not manifest.can_fetch:
+            continue
         with render.progress(manifest.name) as report:
             paths = ensure_files(model_files(manifest), report)
         files = [{"path": str(path), "size": path.stat().st_size} for path in paths.values()]
@@ -84,7 +95,9 @@ def verify(names: Names = None, json: JsonOption = False) -> None:
     missing or damaged.
     """
     found: list[dict[str, Any]] = [
-        {"name": manifest.name, "files": _verified(manifest)} for manifest in _wanted(names)
+        {"name": manifest.name, "files": _verified(manifest)}
+        for manifest in _wanted(names)
+        if names or manifest.files
     ]
     files = [(model["name"], file) for model in found for file in model["files"]]
     if json:
@@ -114,10 +127,11 @@ def _wanted(names: list[str] | None) -> "list[ModelManifest]":
 def _model_json(manifest: "ModelManifest") -> dict[str, Any]:
     from models.artifacts import model_files
 
-    paths = model_files(manifest).paths
+    paths = model_files(manifest).paths if manifest.files else {}
     return {
         "name": manifest.name,
         "title": manifest.title,
+        "task": manifest.task,
         "aliases": list(manifest.aliases),
         "license": manifest.license,
         "decoder": manifest.decoder.name,
@@ -125,9 +139,11 @@ def _model_json(manifest: "ModelManifest") -> dict[str, Any]:
         "width": manifest.input.width,
         "height": manifest.input.height,
         "stride": manifest.stride,
+        "strides": list(manifest.strides),
         "bytes": sum(file.size for file in manifest.files),
+        "can_fetch": manifest.can_fetch,
         # Only looked for, not hashed: `fleet models verify` does that.
-        "is_cached": all(path.is_file() for path in paths.values()),
+        "is_cached": bool(paths) and all(path.is_file() for path in paths.values()),
     }
 
 

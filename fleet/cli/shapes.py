@@ -81,6 +81,7 @@ def spec_json(spec: StreamSpec) -> Json:
         "url": redact(spec.url),
         "model": spec.model,
         "fps": spec.fps,
+        "track": spec.track,
         "origin": spec.origin,
     }
 

@@ -29,18 +29,22 @@ def add(
             help="Its network; the fleet's own if left out.", autocompletion=complete.models
         ),
     ] = None,
+    track: Annotated[
+        bool,
+        typer.Option("--track/--no-track", help="Ids of persons that last from frame to frame."),
+    ] = True,
     json: JsonOption = False,
 ) -> None:
     """Add a stream; it starts at once and outlives a restart of the fleet.
 
-    --json prints {"stream": {"id", "url", "model", "fps", "origin"}}.
+    --json prints {"stream": {"id", "url", "model", "fps", "track", "origin"}}.
     """
     from fleet import app as fleet_app
     from fleet.cli.shapes import spec_json
 
     with closing(fleet_app.open_store()) as store:
         taken = {spec.id for spec in store.streams()}
-        spec = _new_spec(url, stream_id, fps, model, taken)
+        spec = _new_spec(url, stream_id, fps, model, track, taken)
         store.put_stream(spec)
     if json:
         render.document({"stream": spec_json(spec)})
@@ -75,7 +79,7 @@ def remove(
 def list_streams(json: JsonOption = False) -> None:
     """List the streams that should run and how they do.
 
-    --json prints {"streams": [{"id", "url", "model", "fps", "origin", "state", "error",
+    --json prints {"streams": [{"id", "url", "model", "fps", "track", "origin", "state", "error",
     "accelerator", "fps_in", "fps_out", "people", "latency_ms", "dropped", ...}]}.
     """
     from fleet.cli.shapes import stream_json
@@ -88,7 +92,12 @@ def list_streams(json: JsonOption = False) -> None:
 
 
 def _new_spec(
-    url: str, stream_id: str | None, fps: float | None, model: str | None, taken: set[str]
+    url: str,
+    stream_id: str | None,
+    fps: float | None,
+    model: str | None,
+    track: bool,
+    taken: set[str],
 ) -> "StreamSpec":
     from pydantic import ValidationError
 
@@ -111,6 +120,7 @@ def _new_spec(
             url=absolute_url(url),
             fps=fps,
             model=network_name(model or fleet_app.default_model()),
+            track=track,
             origin="added",
         )
     except ValidationError as error:

@@ -35,6 +35,15 @@ def up(
             help="An existing Redis, redis://... or rediss://... (TLS), instead of our own.",
         ),
     ] = None,
+    track: Annotated[
+        bool | None,
+        typer.Option(
+            "--track/--no-track",
+            help="Ids of persons that last from frame to frame, in every stream; as configured if "
+            "left out, else on.",
+            show_default=False,
+        ),
+    ] = None,
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Return when the fleet is up; it goes on.")
     ] = False,
@@ -49,7 +58,7 @@ def up(
     from fleet.config.load import load_config
     from fleet.config.overrides import Overrides, override
 
-    given = Overrides(stream or (), model or "", redis or "")
+    given = Overrides(stream or (), model or "", redis or "", track)
     settings = override(load_config(config), given, replace_streams=config is None)
     if detach:
         _detach(config, given)
@@ -64,6 +73,8 @@ def _detach(config: Path | None, given: "Overrides") -> None:
     for url in given.streams:
         arguments += ["--stream", url]
     arguments += ["--model", given.model] if given.model else []
+    if given.track is not None:
+        arguments.append("--track" if given.track else "--no-track")
     # Not on the command line, which every user of the machine can read: the URL holds a password.
     run = start_detached(arguments, {"FLEET_REDIS_URL": given.redis} if given.redis else {})
     render.line(f"the fleet is up (process {run.pid})")

@@ -87,7 +87,7 @@ class _Running:
 
 
 class RayCluster:
-    """A local Ray with one actor an accelerator; may be shared by threads."""
+    """A local Ray with one actor an accelerator."""
 
     def __init__(self, settings: RaySettings, make_agent: MakeAgent) -> None:
         self._settings = settings
@@ -95,8 +95,6 @@ class RayCluster:
         self._agents: dict[str, _Running] = {}
         self._ended: dict[str, str] = {}
         self._head: _Head | None = None
-        self._accelerators: tuple[AcceleratorInfo, ...] = ()
-        self._lock = threading.Lock()
 
     def start(self, accelerators: Sequence[AcceleratorInfo]) -> None:
         """Start Ray on this machine, advertising the accelerators as resources.
@@ -104,7 +102,6 @@ class RayCluster:
         Raises:
             FleetError: Ray does not start.
         """
-        self._accelerators = tuple(accelerators)
         parameters = RayParams(
             node_ip_address="127.0.0.1",
             num_cpus=self._settings.cpus,
@@ -129,24 +126,25 @@ class RayCluster:
                 hint=f"its logs are in {self._settings.log_folder / 'ray'}",
             ) from error
 
-    def is_alive(self) -> bool:
-        """Tell whether Ray's own processes run; without one of them the others are of no use."""
+    def check(self) -> None:
+        """See that Ray's own processes run.
+
+        Raises:
+            FleetError: one has ended. No other Ray can be started by this process: its connection
+                to the dead one may take it down at any moment (seen with Ray 2.60).
+        """
+        if not self._is_alive():
+            self._keep_logs()
+            raise FleetError(
+                "Ray ended unexpectedly",
+                hint=f"start it again; the logs of Ray are in {self._settings.log_folder / 'ray'}",
+            )
+
+    def _is_alive(self) -> bool:
         if self._head is None:
             return False
         processes = [one.process for kind in self._head.all_processes.values() for one in kind]
         return all(process.poll() is None for process in processes)
-
-    def restart(self) -> None:
-        """End what is left of Ray and start it again; every agent has ended then.
-
-        Raises:
-            FleetError: Ray does not start.
-        """
-        with self._lock:
-            self._ended.update(dict.fromkeys(self._agents, "Ray ended unexpectedly"))
-            self._agents.clear()
-            self._end_ray()
-            self.start(self._accelerators)
 
     def start_agent(self, accelerator: AcceleratorInfo) -> None:
         """Start an actor on the node that has the accelerator's resource."""
@@ -157,39 +155,50 @@ class RayCluster:
             max_restarts=0,
             concurrency_groups={"life": 1},
         )(FleetAgent)
-        with self._lock:
-            self._kill(accelerator.id)
-            try:
-                actor = agent.remote(self._make_agent, accelerator)
-                self._agents[accelerator.id] = _Running(actor, [actor.live.remote()])
-            except RayError as error:
-                raise FleetError(f"Ray starts no agent: {_cause(error)}") from error
+        self._kill(accelerator.id)
+        try:
+            actor = agent.remote(self._make_agent, accelerator)
+            self._agents[accelerator.id] = _Running(actor, [actor.live.remote()])
+        except RayError as error:
+            raise FleetError(f"Ray starts no agent: {_cause(error)}") from error
 
     def order(self, accelerator: str, assignments: Sequence[Assignment]) -> None:
         """Send the assignments; the answer is collected by `ended`."""
-        with self._lock:
-            running = self._agents.get(accelerator)
-            if running is None:
-                raise FleetError(f"no agent runs on {accelerator}")
-            try:
-                told = [assignment.to_json() for assignment in assignments]
-                running.pending.append(running.actor.order.remote(told))
-            except RayError as error:
-                raise FleetError(f"Ray passes no order on: {_cause(error)}") from error
+        running = self._agents.get(accelerator)
+        if running is None:
+            raise FleetError(f"no agent runs on {accelerator}")
+        try:
+            told = [assignment.to_json() for assignment in assignments]
+            running.pending.append(running.actor.order.remote(told))
+        except RayError as error:
+            raise FleetError(f"Ray passes no order on: {_cause(error)}") from error
 
     def ended(self) -> Mapping[str, str]:
         """Collect answers; an agent whose call failed has ended."""
-        with self._lock:
-            for accelerator_id, running in list(self._agents.items()):
-                cause = _failure_of(running)
-                if cause is not None:
-                    self._ended[accelerator_id] = cause
-                    self._kill(accelerator_id)
-            ended, self._ended = self._ended, {}
-            return ended
+        for accelerator_id, running in list(self._agents.items()):
+            cause = _failure_of(running)
+            if cause is not None:
+                self._ended[accelerator_id] = cause
+                self._kill(accelerator_id)
+        ended, self._ended = self._ended, {}
+        return ended
 
     def close(self, timeout_s: float) -> None:
         """Let every actor end its streams, then end Ray; returns when its processes are gone."""
+        try:
+            if self._is_alive():
+                self._stop_agents(timeout_s)
+        finally:
+            self._agents.clear()
+            self._keep_logs()
+            ray.shutdown()
+            if self._head is not None:
+                self._head.kill_all_processes(check_alive=False, allow_graceful=True)
+                self._head = None
+            # Also workers that outlive their Ray, and what a start that was cut short has left.
+            end_all_in(self._settings.folder)
+
+    def _stop_agents(self, timeout_s: float) -> None:
         try:
             stops = [
                 running.actor.stop.remote(timeout_s=timeout_s) for running in self._agents.values()
@@ -198,20 +207,6 @@ class RayCluster:
                 ray.wait(stops, num_returns=len(stops), timeout=timeout_s)
         except RayError as error:
             _log.warning("agents could not be stopped orderly: %s", error)
-        finally:
-            self._agents.clear()
-            self._end_ray()
-
-    def _end_ray(self) -> None:
-        self._keep_logs()
-        if self.is_alive():
-            ray.shutdown()
-        if self._head is not None:
-            self._head.kill_all_processes(check_alive=False, allow_graceful=True)
-            self._head = None
-        # Also workers that outlive their Ray, and what a start that was cut short has left.
-        end_all_in(self._settings.folder)
-        ray.shutdown()
 
     def _kill(self, accelerator_id: str) -> None:
         running = self._agents.pop(accelerator_id, None)

@@ -19,6 +19,8 @@ class Overrides:
     model: str = ""
     redis: str = ""
     """URL of an existing Redis."""
+    track: bool | None = None
+    """Whether the persons of every stream get track ids; None leaves it to each stream."""
 
 
 def override(config: FleetConfig, given: Overrides, *, replace_streams: bool) -> FleetConfig:
@@ -34,14 +36,14 @@ def override(config: FleetConfig, given: Overrides, *, replace_streams: bool) ->
         InputError: the scheme of a stream's URL is unknown, or its file is not there.
         ManifestError: there is no such network.
     """
-    changes: dict[str, object] = {}
-    if given.streams:
-        streams = [] if replace_streams else list(config.streams)
-        for url in given.streams:
-            check_scheme(url)
-            name = stream_id(url, {stream.id for stream in streams})
-            streams.append(StreamConfig(id=name, url=absolute_url(url)))
-        changes["streams"] = tuple(streams)
+    streams = [] if given.streams and replace_streams else list(config.streams)
+    for url in given.streams:
+        check_scheme(url)
+        name = stream_id(url, {stream.id for stream in streams})
+        streams.append(StreamConfig(id=name, url=absolute_url(url)))
+    if given.track is not None:
+        streams = [stream.model_copy(update={"track": given.track}) for stream in streams]
+    changes: dict[str, object] = {"streams": tuple(streams)}
     if given.model:
         changes["model"] = network_name(given.model)
     if given.redis:

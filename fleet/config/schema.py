@@ -152,6 +152,8 @@ class StreamConfig(_Section):
     """Most frames a second to process; without it, what the source delivers."""
     model: str | None = Field(default=None, min_length=1)
     """Network of this stream; without it, the fleet's `model`."""
+    track: bool = True
+    """Give every person an id that it keeps from frame to frame."""
 
 
 class RayConfig(_Section):

@@ -65,17 +65,17 @@ def model_files(manifest: ModelManifest) -> FileSet:
     Raises:
         ArtifactError: no checksums are known, so that nothing can be fetched and trusted.
     """
-    if not manifest.files and manifest.upstream is not None:
-        there = manifest.upstream
+    there = manifest.upstream
+    if there and not manifest.files:
         raise ArtifactError(
             f"{manifest.name} cannot be fetched: {there.note}\n"
             f"  it is published at {there.url} ({', '.join(there.files)})",
-            hint="fetch it by hand into a folder, copy the manifest, give it `files:` with the "
-            "path, size and sha256 of each and `sources: [{folder: ...}]`, and name the copy "
+            hint="fetch it by hand into a folder; copy its manifest (models/manifests/"
+            f"{manifest.variant_of or manifest.name}.yaml), give the copy `files:` with path, size "
+            "and sha256 of each and `sources: [{folder: FOLDER}]`, and name the copy's path "
             "instead of the network",
         )
     folder = cache_dir() / "models" / (manifest.variant_of or manifest.name)
-    there = manifest.upstream
     published = f": {there.note} ({there.url})" if there else ""
     return FileSet(manifest.name, folder, manifest.files, manifest.sources, published)
 

@@ -220,13 +220,11 @@ def _role_output(
     """Cut, dequantize and turn one output into what `OutputSpec` says."""
     rank = value.get_partial_shape().rank.get_length()
     if manifest.input.layout == "NCHW" and rank == 4:
-        value = ops.transpose(value, np.int64([0, 2, 3, 1])).output(0)
+        value = ops.transpose(value, np.array([0, 2, 3, 1])).output(0)
     if spec.channels:
         first, end = spec.channels
-        step = np.int64([1])
-        value = ops.slice(
-            value, np.int64([first]), np.int64([end]), step, np.int64([-1])
-        ).output(0)
+        step = np.array([1])
+        value = ops.slice(value, np.array([first]), np.array([end]), step, np.array([-1])).output(0)
     if value.get_element_type() != openvino.Type.f32:
         value = ops.convert(value, "f32").output(0)
     if spec.scale is not None:
@@ -235,9 +233,9 @@ def _role_output(
     if spec.normalized:
         count = value.get_partial_shape()[-1].get_length() // 3
         size = ops.convert(ops.shape_of(model.input(), "i64"), "f32")
-        sides = ops.gather(size, np.int64([1, 2]), np.int64(0))
-        triple = ops.concat([sides, np.float32([1])], 0)
-        value = ops.multiply(value, ops.tile(triple, np.int64([count]))).output(0)
+        sides = ops.gather(size, np.array([1, 2]), np.int64(0))
+        triple = ops.concat([sides, np.ones(1, np.float32)], 0)
+        value = ops.multiply(value, ops.tile(triple, np.array([count]))).output(0)
     return value
 
 
@@ -251,7 +249,8 @@ def _check(model: openvino.Model, manifest: ModelManifest) -> None:
     cells = [(side - 1) // manifest.stride + 1 for side in (height, width)]
     for role, output in zip(manifest.outputs, model.outputs, strict=True):
         shape = list(output.shape)
-        if len(shape) == 4 and shape[1:3] != cells:
+        is_map = len(shape) == 4 and not manifest.output(role).normalized
+        if is_map and shape[1:3] != cells:
             raise ConversionError(
                 f"output {role} of {manifest.name} is {shape} for {width}x{height} pixels: "
                 f"not of stride {manifest.stride}",
@@ -262,13 +261,16 @@ def _check(model: openvino.Model, manifest: ModelManifest) -> None:
 def find_outputs(manifest: ModelManifest, names: Sequence[Sequence[str]]) -> dict[str, int]:
     """Return which output has which role, given the tensor names of each output.
 
+    A whole name is preferred to a part of one.
+
     Raises:
         ConversionError: a role fits no output, or more than one.
     """
     roles = {}
     for role in manifest.outputs:
         fragment = manifest.output(role).tensor
-        fits = [index for index, known in enumerate(names) if any(fragment in n for n in known)]
+        fits = [index for index, known in enumerate(names) if fragment in known]
+        fits = fits or [i for i, known in enumerate(names) if any(fragment in n for n in known)]
         if len(fits) != 1:
             raise ConversionError(
                 f"{len(fits)} outputs of {manifest.name} have {fragment!r} in their name, "

@@ -4,6 +4,10 @@ Finer (atrous convolution, arXiv:1412.7062): every stride beyond the wanted one 
 convolutions behind it are dilated by what it was. Coarser: the reverse where the graph is dilated;
 elsewhere the last depthwise convolution is strided. Either way the cells of the coarser map are
 those of the finer one, with the same values: every second one in each direction.
+
+Dilations are written anew. PoseNet 100 was published with [2, 2, 1, 1] where [1, 2, 2, 1] is meant,
+batch and channels not being dilated: TensorFlow.js and OpenVINO read 2 rows and 1 column, and find
+a third fewer of the keypoints (AP .16 instead of .27 on 61 COCO pictures at 481x353).
 """
 
 import copy
@@ -80,7 +84,7 @@ def _layers(nodes: Nodes, weights: Mapping[str, np.ndarray]) -> Iterator[dict[st
 def _ordered(nodes: Nodes) -> list[str]:
     """Return the names so that each comes after its inputs."""
     order: dict[str, None] = {}
-    stack = [(name, False) for name in reversed(nodes)]
+    stack = [(name, False) for name in reversed(list(nodes))]
     while stack:
         name, is_ready = stack.pop()
         if is_ready:
@@ -115,7 +119,4 @@ def _get(layer: Mapping[str, Any], key: str) -> int:
 
 
 def _set(layer: dict[str, Any], key: str, value: int) -> None:
-    # All maps here are NHWC. The 100 has its dilation as [2, 2, 1, 1], which TensorFlow.js reads as
-    # height and width: written anew, it is where OpenVINO looks for it.
-    if value != _get(layer, key):
-        layer["attr"][key] = {"list": {"i": ["1", str(value), str(value), "1"]}}
+    layer["attr"][key] = {"list": {"i": ["1", str(value), str(value), "1"]}}

@@ -9,6 +9,7 @@ from models.errors import ManifestError
 from models.skeletons import SKELETONS
 
 DECODERS: dict[str, str] = {
+    "movenet": "models.decoders.movenet:MoveNetDecoder",
     "posenet": "models.decoders.posenet:PoseNetDecoder",
 }
 

@@ -98,6 +98,8 @@ def _line(node: yaml.Node, location: Location) -> int:
     line = node.start_mark.line
     for part in location:
         if isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            if part >= len(node.value):  # an item is missing
+                break
             node = node.value[part]
             line = node.start_mark.line
         elif isinstance(node, yaml.MappingNode):
@@ -126,11 +128,13 @@ def _known_keys(schema: Mapping[str, Any], location: Location) -> list[str]:
     """Return the keys that the JSON schema allows at a location."""
     here = [schema]
     for part in location:
-        name = "items" if isinstance(part, int) else "properties"
-        found = [
-            option[name] for node in here for option in _options(node, schema) if name in option
-        ]
-        here = found if name == "items" else [p[str(part)] for p in found if part in p]
+        options = [option for node in here for option in _options(node, schema)]
+        if isinstance(part, int):
+            here = [option["items"] for option in options if "items" in option]
+        else:
+            below = [option.get("properties", {}).get(part) for option in options]
+            below += [option.get("additionalProperties") for option in options]
+            here = [node for node in below if isinstance(node, Mapping)]
     return [
         k
         for node in here

@@ -55,7 +55,7 @@ class ModelManifest(Strict):
     stride: Positive
     """Input pixels a heatmap cell."""
     strides: tuple[Positive, ...] = ()
-    """Other output strides that are made of the same weights, each a network of its own called
+    """Output strides that can be made of the same weights, each a network of its own called
     ``NAME-strideN``."""
     variant_of: Name | None = None
     """The network of the catalog whose files this one shares."""
@@ -100,7 +100,7 @@ class ModelManifest(Strict):
         given = self.input
         changes = {
             "name": f"{self.name}-stride{stride}",
-            "title": f"{self.title}; made into stride {stride}",
+            "title": f"{self.name} made into stride {stride}",
             "aliases": tuple(f"{alias}-stride{stride}" for alias in self.aliases),
             "input": given.model_copy(update={"step": stride}),
             "stride": stride,

@@ -13,7 +13,9 @@ def _each_channel(value: Any) -> Any:
     """Let one number stand for three channels."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return (value,) * 3
-    return tuple(value) if isinstance(value, list) else value
+    if isinstance(value, list | tuple) and len(value) == 3:
+        return tuple(value)
+    raise ValueError("give one number, or three: one a channel")
 
 
 Channels = Annotated[tuple[float, float, float], BeforeValidator(_each_channel)]
@@ -97,7 +99,7 @@ class OutputSpec(Strict):
     """One output of the network, and what makes float maps with positions in pixels of it."""
 
     tensor: Text
-    """Part of the output tensor's name; exactly one output must contain it."""
+    """The output tensor's name, or a part of it that no other output's name contains."""
     channels: tuple[int, int] | None = None
     """First channel and the one after the last, where several roles share one tensor."""
     scale: Annotated[float, Field(gt=0)] | None = None

@@ -127,20 +127,21 @@ def test_a_full_disk_is_one_clear_error(manifest, small_disk):
 
 
 ENSURE = """
-import pathlib, sys, threading
-import tiny_network
+import sys, threading
+from models.catalog import load_manifest
 from models.convert.openvino_ir import ensure_ir
-print(ensure_ir(tiny_network.write(pathlib.Path(sys.argv[1]))).conversion_s > 0)
+print(ensure_ir(load_manifest(sys.argv[1])).conversion_s > 0)
 assert threading.active_count() == 1, threading.enumerate()
 """
 
 
 def test_of_several_processes_one_converts_and_none_reports_its_use(home):
-    tiny_network.write(home / "published")
-    tests = str(Path(tiny_network.__file__).parent)
-    path = os.pathsep.join([tests, str(Path(tests).parent)])
-    command = [sys.executable, "-c", ENSURE, str(home / "published")]
-    environment = {**os.environ, "HOME": str(home), "PYTHONPATH": path}
+    manifest = tiny_network.write(home / "published")
+    path = home / "tiny.yaml"
+    path.write_text(manifest.model_dump_json(exclude_none=True))
+    command = [sys.executable, "-c", ENSURE, str(path)]
+    root = str(Path(tiny_network.__file__).parent.parent)
+    environment = {**os.environ, "HOME": str(home), "PYTHONPATH": root}
     processes = [
         subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) for _ in range(3)
     ]

@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 from pose_reports import make_frame, make_payload
 
 from agents.errors import WireError
-from agents.wire.poses import PoseEncoder, decode, quantum_exponent, stamp_index, stamp_latency
+from agents.wire.poses import (
+    PoseEncoder,
+    decode,
+    quantum_exponent,
+    stamp_index,
+    stamp_latency,
+    stamp_tracks,
+)
 from models.geometry import ImageTransform
 from models.poses import PoseBuffer
 from models.skeletons import COCO17
@@ -48,9 +55,11 @@ def test_decoding_undoes_encoding(buffer, transform, epoch, index, latency, dura
     wanted = buffer.keypoints[: buffer.count].copy()
     wanted[..., :2] *= frame
     buffer.keypoints[: buffer.count] = transform.to_input(wanted)
-    tracks = np.arange(CAPACITY, dtype=np.int32) if tracked else None
+    tracks = np.arange(buffer.count, dtype=np.int32)
 
-    payload = ENCODER.encode(make_frame(index, 1e9), epoch, durations, buffer, transform, tracks)
+    payload = ENCODER.encode(make_frame(index, 1e9), epoch, durations, buffer, transform, tracked)
+    if tracked:
+        stamp_tracks(payload, tracks, 0.5)
     stamp_index(payload, index)
     stamp_latency(payload, latency)
     report = decode(payload)
@@ -58,7 +67,8 @@ def test_decoding_undoes_encoding(buffer, transform, epoch, index, latency, dura
     assert (report.epoch, report.index, report.sequence) == (epoch, index, index)
     assert report.latency_ms == latency / 1000
     assert np.allclose([*report.durations.values()][:5], np.multiply(durations, 1000), rtol=1e-6)
-    assert len(report.poses.track_ids) == (buffer.count if tracked else 0)
+    assert report.poses.track_ids.tolist() == (tracks.tolist() if tracked else [])
+    assert report.durations["track"] == (500.0 if tracked else 0.0)
     # Half a quantum from rounding; the rest is float32 on the way through input pixels.
     quantum = 2.0 ** quantum_exponent(*frame)
     error = np.abs(report.poses.keypoints[..., :2] - wanted[..., :2])

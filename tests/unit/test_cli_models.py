@@ -65,7 +65,43 @@ def test_list_names_every_network_of_the_catalog(home):
     assert found[0]["license"] == "Apache-2.0"
     assert found[0]["bytes"] == sum(file.size for file in list_manifests()[0].files)
     assert all(each["is_cached"] is False for each in found)
+    assert {each["task"] for each in found} >= {"pose"}
     assert "posenet-mobilenet-075" in run("list").stdout
+
+
+def test_list_says_what_can_be_fetched_and_which_strides_there_are(home):
+    found = {each["name"]: each for each in json.loads(run("list", "--json").stdout)["models"]}
+    assert found["posenet-mobilenet-075"]["can_fetch"]
+    assert found["posenet-mobilenet-075"]["strides"] == [8, 32]
+    assert not found["posenet-mobilenet-050"]["can_fetch"]
+    assert found["posenet-mobilenet-050"]["bytes"] == 0
+    assert not found["bodypix-mobilenet-050"]["can_fetch"]
+    line = next(row for row in run("list").stdout.splitlines() if "posenet-mobilenet-050" in row)
+    assert "by hand" in line
+
+
+def test_pulling_what_nobody_can_verify_says_where_it_is(home):
+    result = run("pull", "posenet-mobilenet-050")
+    assert result.exit_code == ExitCode.MODEL
+    assert "checksums of its files are not known" in result.stderr
+    assert "posenet/mobilenet/float/050/" in result.stderr
+    assert "sha256" in result.stderr
+    assert run("verify", "posenet-mobilenet-050").exit_code == ExitCode.MODEL
+    assert not (home / "cache").exists()
+
+
+def test_pulling_what_has_no_source_says_where_to_place_it(home):
+    result = run("pull", "bodypix-050")
+    assert result.exit_code == ExitCode.MODEL
+    assert "no source is known" in result.stderr
+    assert "place MobileNetV1-x050-stride16.onnx into" in result.stderr
+
+
+def test_a_stride_of_a_network_shares_its_files(manifest):
+    text = manifest.read_text().replace("stride: 16", "stride: 16\nvariant_of: other")
+    manifest.write_text(text)
+    [model] = json.loads(run("pull", manifest, "--json").stdout)["models"]
+    assert all("/models/other/" in file["path"] for file in model["files"])
 
 
 def test_pull_then_verify(manifest):

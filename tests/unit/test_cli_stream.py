@@ -50,7 +50,7 @@ def test_add_shows_no_password(store):
     result = run("add", "rtsp://viewer:secret@10.0.0.7/door", "--json")
     assert json.loads(result.stdout)["stream"] == {
         "id": "10.0.0.7-door", "url": "rtsp://***@10.0.0.7/door", "model": "posenet-mobilenet-075",
-        "fps": None, "origin": "added",
+        "fps": None, "track": True, "origin": "added",
     }  # fmt: skip
 
 
@@ -147,7 +147,7 @@ def test_list_is_a_contract(fleet):
     door, hall = json.loads(run("list", "--json").stdout)["streams"]
     assert door == {
         "id": "door", "url": "rtsp://***@h/1", "model": "posenet-mobilenet-075", "fps": 15.0,
-        "origin": "config", "state": "streaming", "error": "", "accelerator": "pi/cpu:CPU",
+        "track": True, "origin": "config", "state": "streaming", "error": "", "accelerator": "pi/cpu:CPU",
         "fps_in": 10.0, "fps_out": 9.0, "people": 2.0,
         "latency_ms": {"p50": 10.0, "p95": 20.0, "p99": 30.0}, "durations_ms": {"infer": 7.0},
         "captured": 10, "published": 9, "in_flight": 0, "dropped": {"replaced": 1},

@@ -1,5 +1,7 @@
 """Manifests and the catalog: what is accepted, and how clearly the rest is refused."""
 
+from importlib import resources
+
 import pytest
 
 from models.catalog import DEFAULT_MODEL, list_manifests, load_manifest
@@ -7,6 +9,7 @@ from models.decoders import DECODERS
 from models.errors import ManifestError
 from models.manifest import FolderSource, ModelManifest, NpmSource, PypiSource, UrlSource, parse
 
+MANIFESTS = resources.files("models") / "manifests"
 GOOD = """\
 name: net
 title: A network
@@ -92,6 +95,30 @@ def test_every_kind_of_source_is_read(source, kind):
         ("sub/one.bin", "/etc/x", "files.1.path: '/etc/x' is not a plain relative path"),
         ("sub/one.bin", "model.json", "two files have the same path"),
         ("role: shard", "role: model", "exactly one file must have the role 'model'"),
+        ("mean: 127.5", "mean: [1, 2]", "input.mean: give one number, or three"),
+        ("mean: 127.5", "mean: high", "input.mean: give one number, or three"),
+        ("scale: 127.5", "scale: [1, 0, 1]", "input.scale.1: Input should be greater than 0"),
+        (
+            "color: rgb",
+            "color: rgb\n  dtype: uint8",
+            "input: an input of uint8 has mean 0 and scale",
+        ),
+        ("step: 16", "step: 32\n  offset: 0", "input: default side 481 is not a multiple of 32"),
+        ("offset: offs", "offset: {tensor: o, scal: 2}", "unknown key; did you mean scale?"),
+        (
+            "offset: offs",
+            "offset: {tensor: o, channels: [3, 3]}",
+            "channels [3, 3] are not a first",
+        ),
+        ("offset: offs", "offset: {tensor: o, zero: 3}", "outputs.offset: zero needs scale"),
+        ("offset: offs", "offset: 7", "outputs.offset: Input should be a valid string"),
+        ("stride: 16", "stride: 16\nneeds: gpu", "needs: Input should be 'edgetpu'"),
+        (
+            "format: tfjs-graph",
+            "format: onnx\nstrides: [8]",
+            "other strides are made of the format",
+        ),
+        ("format: tfjs-graph", "format: caffe", "format: Input should be 'tfjs-graph', "),
     ],
 )
 def test_a_wrong_value_is_named_with_file_line_and_suggestion(old, new, complaint):
@@ -153,12 +180,83 @@ def test_any_size_of_the_rule_is_accepted(size):
     parse(GOOD, ModelManifest, "net.yaml").input.check_size(*size)
 
 
+def sized(rule, width, height):
+    text = GOOD.replace("  step: 16\n", rule)
+    text = text.replace("width: 481", f"width: {width}").replace("height: 353", f"height: {height}")
+    return parse(text, ModelManifest, "net.yaml").input
+
+
+def test_sides_may_be_multiples():
+    spec = sized("  step: 32\n  offset: 0\n", 320, 256)
+    spec.check_size(64, 32)
+    with pytest.raises(ManifestError, match="a side is a multiple of 32 pixels") as caught:
+        spec.check_size(0, 100)
+    assert caught.value.hint == "nearest sizes: 32x96, 32x128"
+
+
+def test_a_network_may_be_made_for_one_size():
+    spec = sized("", 192, 192)
+    spec.check_size(192, 192)
+    with pytest.raises(ManifestError, match="does not take 256x192: it is made for one") as caught:
+        spec.check_size(256, 192)
+    assert "192x192" in caught.value.hint
+
+
+@pytest.mark.parametrize("value", ["3", "[1, 2.5, 3]"])
+def test_mean_and_scale_are_one_number_or_one_a_channel(value):
+    spec = parse(GOOD.replace("mean: 127.5", f"mean: {value}"), ModelManifest, "net.yaml").input
+    assert spec.mean == ((3, 3, 3) if value == "3" else (1, 2.5, 3))
+    assert spec.scale == (127.5,) * 3
+
+
+def test_outputs_may_share_a_tensor_and_be_quantized():
+    text = GOOD.replace("offs}", "{tensor: mid, channels: [0, 32], scale: 1.5, zero: 117}}")
+    manifest = parse(text, ModelManifest, "net.yaml")
+    assert manifest.output("heatmap").is_plain
+    assert manifest.output("heatmap").tensor == "heat"
+    offset = manifest.output("offset")
+    assert (offset.tensor, offset.channels, offset.scale, offset.zero) == ("mid", (0, 32), 1.5, 117)
+    assert not offset.is_plain
+
+
+UPSTREAM = "upstream: {url: https://example.org/net/, files: [a.bin], note: no checksums}\n"
+
+
+def test_a_network_whose_checksums_nobody_knows_says_where_it_is():
+    text = GOOD[: GOOD.index("files:")] + UPSTREAM + GOOD[GOOD.index("input:") :]
+    manifest = parse(text, ModelManifest, "net.yaml")
+    assert not manifest.can_fetch
+    assert manifest.upstream.files == ("a.bin",)
+    (error,) = refused(text.replace(UPSTREAM, ""))
+    assert "give files and sources, or say in upstream where the network is" in error
+    (error,) = refused(text.replace(UPSTREAM, UPSTREAM + "sources: [{folder: here}]\n"))
+    assert "sources are of no use without files" in error
+
+
+def test_files_with_checksums_need_no_source():
+    text = GOOD[: GOOD.index("sources:")] + UPSTREAM + GOOD[GOOD.index("input:") :]
+    assert not parse(text, ModelManifest, "net.yaml").can_fetch
+
+
+def test_a_network_at_another_stride_shares_the_files():
+    base = load_manifest("posenet-mobilenet-075")
+    made = load_manifest("posenet-075-stride8")
+    assert made == load_manifest("posenet-mobilenet-075-stride8")
+    assert (made.stride, made.input.step, made.variant_of) == (8, 8, base.name)
+    assert (made.files, made.sources, made.outputs) == (base.files, base.sources, base.outputs)
+    made.input.check_size(489, 361)
+    with pytest.raises(ManifestError, match="no model is named 'posenet-mobilenet-075-stride4'"):
+        load_manifest("posenet-mobilenet-075-stride4")
+
+
 def test_the_catalog_is_sound():
     manifests = list_manifests()
     assert {m.name for m in manifests} >= {"posenet-mobilenet-075", "posenet-mobilenet-100"}
     for manifest in manifests:
-        assert manifest.decoder.name in DECODERS
+        # What runs on an Edge TPU only groups there.
+        assert manifest.decoder.name in DECODERS or manifest.needs
         assert load_manifest(manifest.name) == manifest
+        assert (MANIFESTS / f"{manifest.name}.yaml").is_file(), "files are named as their networks"
         assert all(load_manifest(alias) == manifest for alias in manifest.aliases)
     assert load_manifest(DEFAULT_MODEL).name == load_manifest("posenet").name == DEFAULT_MODEL
 

@@ -33,10 +33,10 @@ from models.poses import PoseBuffer
 from models.skeletons import COCO17, Skeleton
 
 
-def encode(buffer, transform=None, track_ids=None, capacity=20):
+def encode(buffer, transform=None, is_tracked=False, capacity=20):
     transform = transform or ImageTransform.fit(FRAME, INPUT)
     encoder = make_encoder(capacity=capacity)
-    return encoder.encode(make_frame(41), 3, DURATIONS_S, buffer, transform, track_ids)
+    return encoder.encode(make_frame(41), 3, DURATIONS_S, buffer, transform, is_tracked)
 
 
 def test_a_report_says_which_frame_it_is_about():
@@ -51,7 +51,7 @@ def test_a_report_says_which_frame_it_is_about():
     assert report.captured_at == 1_700_000_000.25
     assert report.latency_ms == 12.345
     assert tuple(report.durations) == STAGES
-    assert list(report.durations.values()) == pytest.approx([1, 2, 3, 4, 5, 0.5])
+    assert list(report.durations.values()) == pytest.approx([1, 2, 3, 4, 5, 0.5, 0])
     assert (report.accelerator, report.model) == ("pi/cpu:CPU", "posenet-mobilenet-075")
     assert report.frame_size == FRAME
     assert report.poses.skeleton is COCO17
@@ -81,12 +81,30 @@ def test_quantum_reaches_half_a_frame_beyond_every_side(width, quantum):
 
 def test_track_ids_travel_only_when_there_are_any():
     tracks = np.array([7, -1, 2_000_000_000], np.int32)
-    untracked, tracked = encode(make_buffer(3)), encode(make_buffer(3), track_ids=tracks)
+    untracked, tracked = encode(make_buffer(3)), encode(make_buffer(3), is_tracked=True)
+    stamp_tracks(tracked, tracks, 0.25)
 
-    assert len(tracked) == len(untracked) + 12
+    assert len(tracked) == len(untracked) + 12 + 4
     assert np.array_equal(decode(tracked).poses.track_ids, tracks)
     assert [pose.track_id for pose in decode(tracked).poses] == [7, None, 2_000_000_000]
+    assert decode(tracked).durations["track"] == 250.0
     assert len(decode(untracked).poses.track_ids) == 0
+    assert decode(untracked).durations["track"] == 0.0
+
+
+def test_tracks_go_only_where_there_is_room_for_them():
+    for payload in (encode(make_buffer(3)), encode(make_buffer(2), is_tracked=True)):
+        before = bytes(payload)
+        with pytest.raises(ValueError, match="no room"):
+            stamp_tracks(payload, np.arange(3, dtype=np.int32), 0.0)
+        assert payload == before
+
+
+def test_a_tracking_time_that_is_no_number_is_refused():
+    payload = encode(make_buffer(1), is_tracked=True)
+    stamp_tracks(payload, np.array([1], np.int32), float("nan"))
+    with pytest.raises(WireError, match="not a number"):
+        decode(payload)
 
 
 def test_a_frame_without_people_is_a_report_too():
