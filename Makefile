@@ -2,7 +2,7 @@
 PYTHON ?= $(firstword $(foreach name,python3.11 python3 python,$(shell command -v $(name) 2>/dev/null)))
 BIN := .venv/bin
 # Every install comes from a lock file with hashes; our own package is built without downloads.
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 CONFIG ?=
 
 .DEFAULT_GOAL := help
@@ -26,6 +26,7 @@ check: .venv/ready-dev ## Format, lint, types, import contracts and the fast tes
 
 perf: .venv/ready-dev ## Print the performance tables (ratios measured side by side)
 	@$(BIN)/python tests/perf/bench_grouping.py
+	@$(BIN)/python tests/perf/bench_tracking.py
 	@$(BIN)/python tests/perf/bench_wire.py
 	@$(BIN)/python tests/perf/bench_pipeline.py
 

@@ -4,7 +4,7 @@ A lane takes the stream whose frame has waited longest, so no stream starves: ea
 one place in the line. One lock guards slots, line and counters; it is never held over inference,
 nor while the sink is called, which may call back into the counters. A second one, held from the end
 of a frame to the sink, keeps the reports in order; persons are tracked under it, in that order
-(20 people cost some 30 us, less than handing them to a thread of its own).
+(20 people cost some 40 us, less than handing them to a thread of its own).
 Not guaranteed: that every frame is served — the slot keeps the newest and counts what it replaced.
 """
 

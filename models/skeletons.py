@@ -28,5 +28,22 @@ COCO17 = Skeleton(
     ),
 )  # fmt: skip
 
-SKELETONS = {skeleton.name: skeleton for skeleton in (COCO17,)}
+OPENPOSE18 = Skeleton(
+    name="openpose18",
+    # OpenPose's COCO model (CMU-Perceptual-Computing-Lab/openpose, doc/output.md), background left
+    # out: COCO's 17 keypoints and the neck, which is the middle of the shoulders.
+    keypoints=(
+        "nose", "neck",
+        "right_shoulder", "right_elbow", "right_wrist",
+        "left_shoulder", "left_elbow", "left_wrist",
+        "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle",
+        "right_eye", "left_eye", "right_ear", "left_ear",
+    ),
+    edges=(
+        (1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7), (1, 8), (8, 9), (9, 10),
+        (1, 11), (11, 12), (12, 13), (1, 0), (0, 14), (14, 16), (0, 15), (15, 17),
+    ),
+)  # fmt: skip
+
+SKELETONS = {skeleton.name: skeleton for skeleton in (COCO17, OPENPOSE18)}
 """Every skeleton that a manifest may name."""

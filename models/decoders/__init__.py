@@ -10,6 +10,7 @@ from models.skeletons import SKELETONS
 
 DECODERS: dict[str, str] = {
     "movenet": "models.decoders.movenet:MoveNetDecoder",
+    "openpose": "models.decoders.openpose:OpenPoseDecoder",
     "posenet": "models.decoders.posenet:PoseNetDecoder",
 }
 

@@ -2,7 +2,9 @@
 
 The network does its own grouping. What is left: leave out weak persons and sort the others.
 Coordinates: y and x come in 0..1 of the input's height and width, which the converter makes input
-pixels of (`normalized` in the manifest).
+pixels of (`normalized` in the manifest). Pictures and their mirror images show that what comes out
+lies .15 px (lightning) to .35 px (thunder) right of pixel centers, median of 96 to 518 keypoints:
+less than these networks' own error, and left as it is.
 """
 
 import functools

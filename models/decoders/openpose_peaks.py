@@ -31,6 +31,7 @@ FLOOR = 1e-3
 _CHANNELS = np.uint64(CHANNELS)
 _PARTS = np.uint64(PARTS)
 _ZERO, _ONE, _TWO, _THREE, _FOUR = (np.uint64(i) for i in range(5))
+_EIGHT = np.uint64(8)
 
 Peaks: TypeAlias = tuple[
     NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]
@@ -112,13 +113,14 @@ def make_found(height: int, width: int) -> Found:
 
 
 def make_cell_rows(width: int) -> CellRows:
-    """Allocate what `find_cell_peaks` works on: thresholds, maxima of three rows, flags.
+    """Allocate what `find_cell_peaks` works on.
 
-    The flags come twice, eight of them as one word the second time.
+    Thresholds; maxima of a row, with a cell more on both sides; marks, one by one and as words.
     """
     row = width * CHANNELS
     words = np.zeros(-(-row // 8), np.uint64)
-    return np.empty(row, np.float32), np.empty((3, row), np.float32), words.view(np.uint8), words
+    highest = np.zeros(row + 2 * CHANNELS, np.float32)
+    return np.zeros(row, np.float32), highest, words.view(np.uint8), words
 
 
 def make_pixel_rows(height: int, width: int) -> PixelRows:
@@ -141,37 +143,48 @@ def make_pixel_rows(height: int, width: int) -> PixelRows:
 
 
 @jit
-def _widen(here: NDArray[np.float32], widest: NDArray[np.float32]) -> None:
-    """Write the maximum of each value and its two neighbors in the row, at least 0."""
-    size = np.uint64(len(here))
+def _mark_cells(
+    lines: NDArray[np.float32],
+    y: np.uint64,
+    lowest: NDArray[np.float32],
+    highest: NDArray[np.float32],
+    is_peak: NDArray[np.uint8],
+) -> None:
+    """Mark the values of row ``y`` over the lowest that no neighbor in 3 x 3 cells exceeds.
+
+    Vertically first, into ``highest``, whose first and last cell stay 0: no border is special.
+    """
+    above = y - _ONE if y > _ZERO else y
+    below = y + _ONE if y + _ONE < np.uint64(len(lines)) else y
+    size = np.uint64(lines.shape[1])
     for i in range(size):
-        widest[i] = here[i] if here[i] > np.float32(0) else np.float32(0)
-    for i in range(size - _CHANNELS):
-        after = i + _CHANNELS
-        widest[i] = here[after] if here[after] > widest[i] else widest[i]
-    for i in range(size - _CHANNELS):
-        after = i + _CHANNELS
-        widest[after] = here[i] if here[i] > widest[after] else widest[after]
+        high = lowest[i]
+        high = lines[above, i] if lines[above, i] > high else high
+        high = lines[y, i] if lines[y, i] > high else high
+        high = lines[below, i] if lines[below, i] > high else high
+        highest[i + _CHANNELS] = high
+    for i in range(size):
+        high = highest[i]
+        high = highest[i + _CHANNELS] if highest[i + _CHANNELS] > high else high
+        right = i + _CHANNELS + _CHANNELS
+        high = highest[right] if highest[right] > high else high
+        is_peak[i] = lines[y, i] >= high
 
 
 @jit
-def _mark_cells(
-    rows: NDArray[np.float32],
-    y: int,
-    lowest: NDArray[np.float32],
-    widest: NDArray[np.float32],
-    is_peak: NDArray[np.uint8],
-) -> None:
-    """Mark the values of a row that exceed what comes before them and equal what comes after."""
-    here = rows[y]
-    above, below = widest[(y + 2) % 3], widest[(y + 1) % 3]
-    size = np.uint64(len(here))
-    for i in range(size):
-        is_peak[i] = (here[i] >= lowest[i]) & (here[i] > above[i]) & (here[i] >= below[i])
-    for i in range(size - _CHANNELS):
-        is_peak[i] &= not here[i + _CHANNELS] > here[i]
-    for i in range(size - _CHANNELS):
-        is_peak[i + _CHANNELS] &= not here[i] >= here[i + _CHANNELS]
+def _is_first(lines: NDArray[np.float32], y: int, i: int) -> bool:
+    """Say whether no neighbor that comes earlier in the map is as high."""
+    value, row = lines[y, i], lines.shape[1]
+    if i >= CHANNELS and lines[y, i - CHANNELS] >= value:
+        return False
+    if y == 0:
+        return True
+    before, after = i >= CHANNELS, i + CHANNELS < row
+    return not (
+        lines[y - 1, i] >= value
+        or (before and lines[y - 1, i - CHANNELS] >= value)
+        or (after and lines[y - 1, i + CHANNELS] >= value)
+    )
 
 
 @jit
@@ -179,32 +192,27 @@ def find_cell_peaks(
     heat: NDArray[np.float32], threshold: float, rows: CellRows, found: Found
 ) -> None:
     """Fill ``found`` with the cells that none of 8 neighbors exceeds, of equal ones the first."""
-    lowest, widest, is_peak, words = rows
-    columns, lines, scores, counts = found
-    height, row = heat.shape[0], heat.shape[1] * CHANNELS
-    lines_of = heat.reshape(height, row)
+    lowest, highest, is_peak, words = rows
+    columns, rows_of, scores, counts = found
+    lines = heat.reshape(heat.shape[0], heat.shape[1] * CHANNELS)
     lowest[:] = threshold
     lowest[PARTS::CHANNELS] = np.inf
     counts[:] = 0
-    widest[2] = 0  # above the first row
-    _widen(lines_of[0], widest[0])
-    for y in range(height):
-        if y + 1 < height:
-            _widen(lines_of[y + 1], widest[(y + 1) % 3])
-        else:
-            widest[(y + 1) % 3] = 0
-        _mark_cells(lines_of, y, lowest, widest, is_peak)
+    for y in range(np.uint64(len(lines))):
+        _mark_cells(lines, y, lowest, highest, is_peak)
         for word in range(np.uint64(len(words))):
-            if words[word] == 0:  # eight flags at once
+            if words[word] == 0:  # eight marks at once
                 continue
-            for i in range(word * np.uint64(8), word * np.uint64(8) + np.uint64(8)):
+            for i in range(word * _EIGHT, word * _EIGHT + _EIGHT):
+                if not is_peak[i]:
+                    continue
                 part = i % _CHANNELS
-                if is_peak[i] and part != _PARTS:
-                    at = counts[part]
+                if part != _PARTS and _is_first(lines, np.int64(y), np.int64(i)):
+                    at = np.uint64(counts[part])
                     columns[part, at] = i // _CHANNELS
-                    lines[part, at] = y
-                    scores[part, at] = lines_of[y, i]
-                    counts[part] = at + 1
+                    rows_of[part, at] = y
+                    scores[part, at] = lines[y, i]
+                    counts[part] += 1
 
 
 @jit
@@ -451,13 +459,14 @@ def refine(heat: NDArray[np.float32], peaks: Peaks) -> None:
 @jit
 def _top(before: np.float32, here: np.float32, after: np.float32) -> float:
     """Return where the parabola through three logarithms has its top: exact for a Gaussian."""
-    low = np.log(before if before > np.float32(FLOOR) else np.float32(FLOOR))
-    middle = np.log(here if here > np.float32(FLOOR) else np.float32(FLOOR))
-    high = np.log(after if after > np.float32(FLOOR) else np.float32(FLOOR))
-    bend = np.float32(2) * middle - low - high
+    floor = np.float32(FLOOR)
+    low = before if before > floor else floor  # also where it is NaN
+    middle = here if here > floor else floor
+    high = after if after > floor else floor
+    bend = np.log(middle / low * (middle / high))
     if not bend > 0 or np.isinf(bend):
         return np.float32(0)
-    top = (high - low) / (np.float32(2) * bend)
+    top = np.log(high / low) / (np.float32(2) * bend)
     return min(max(top, np.float32(-0.5)), np.float32(0.5))
 
 

@@ -8,7 +8,7 @@ inputs are ``k * stride + 1`` wide and its convolutions pad both sides alike. So
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +56,11 @@ class PoseNetOptions(BaseModel):
     with all their keypoints have 1700."""
     refinements: int = Field(default=0, ge=0, le=5)
     """How often a keypoint's position is looked up again from where its offset led. 0 is what
-    posenet-python does, 1 what the TensorFlow.js package does (its offset refine step 2)."""
+    posenet-python does, 1 what the TensorFlow.js package does (its offset refine step 2), 5
+    what Coral's PosenetDecoderOp does."""
+    sampling: Literal["nearest", "linear"] = "nearest"
+    """Where maps are read at a position: the nearest cell, as posenet-python and the TensorFlow.js
+    package do, or linearly between the four around it, as Coral's PosenetDecoderOp does."""
 
 
 class PoseNetDecoder:
@@ -93,6 +97,7 @@ class PoseNetDecoder:
             settings.min_pose_score,
             settings.max_candidates,
             settings.refinements,
+            int(settings.sampling == "linear"),
         )
         self._map_size = (0, 0)
         self._scratch: Scratch = make_scratch(0, 0, self.capacity)

@@ -10,11 +10,13 @@ saves, median of interleaved runs with and without it; other inputs are named.
 
 import functools
 from collections.abc import Callable
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, TypeAlias, cast
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from models.decoders.posenet_linear import COMPILER, jit, move_linear, refine_linear
 
 KEYPOINTS = 17
 """The keypoints of COCO, in its order."""
@@ -38,8 +40,9 @@ Maps: TypeAlias = tuple[
 ]
 """Heatmap logits ``(y, x, 17)``, offsets ``(y, x, 34)``, displacements forward and backward
 ``(y, x, 32)``; C-contiguous."""
-Settings: TypeAlias = tuple[float, float, float, float, int, int]
-"""Logit threshold, stride, squared NMS radius, minimum pose score, most candidates, refinements."""
+Settings: TypeAlias = tuple[float, float, float, float, int, int, int]
+"""Logit threshold, stride, squared NMS radius, minimum pose score, most candidates, refinements,
+and 1 to read between cells, 0 to read the nearest one."""
 Scratch: TypeAlias = tuple[
     NDArray[np.float32],
     NDArray[np.uint8],
@@ -55,16 +58,6 @@ Group: TypeAlias = Callable[
     [Maps, Settings, Scratch, NDArray[np.float32], NDArray[np.float32]], int
 ]
 """The type of `group`."""
-
-_Function = TypeVar("_Function", bound=Callable[..., Any])
-
-
-# error_model: no test for division by zero, 4 %. No fastmath: it takes NaN for a number.
-_COMPILER: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
-
-
-def _jit(function: _Function) -> _Function:
-    return cast(_Function, numba.njit(**_COMPILER)(function))
 
 
 def _walk_from(root: int) -> list[tuple[int, int, int, int]]:
@@ -102,7 +95,7 @@ def make_scratch(height: int, width: int, capacity: int) -> Scratch:
     )
 
 
-@_jit
+@jit
 def _mark_peaks(
     rows: NDArray[np.float32],
     y: int,
@@ -131,7 +124,7 @@ def _mark_peaks(
         is_peak[i] = here[i] >= high
 
 
-@_jit
+@jit
 def _find_peaks(
     heat: NDArray[np.float32],
     threshold: np.float32,
@@ -163,7 +156,7 @@ def _find_peaks(
     return count
 
 
-@_jit
+@jit
 def _descending(bits: np.uint32) -> np.uint32:
     """Map the bits of a float32 to an integer that is the smaller the higher the float is."""
     if bits == np.uint32(0x80000000):  # -0.0 ties with 0.0
@@ -171,7 +164,7 @@ def _descending(bits: np.uint32) -> np.uint32:
     return bits if bits >> np.uint32(31) else bits ^ np.uint32(0x7FFFFFFF)
 
 
-@_jit
+@jit
 def _sort(queue: NDArray[np.uint64], count: int, starts: NDArray[np.uint32]) -> int:
     """Sort the first ``count`` of ``queue[0]`` by their upper half; return the row of the result.
 
@@ -202,7 +195,7 @@ def _sort(queue: NDArray[np.uint64], count: int, starts: NDArray[np.uint32]) -> 
     return row
 
 
-@_jit
+@jit
 def _is_taken(
     found: NDArray[np.float64], slots: int, y: float, x: float, squared_radius: float
 ) -> bool:
@@ -215,7 +208,7 @@ def _is_taken(
     return hits > 0
 
 
-@_jit
+@jit
 def _cell(position: float, stride: float, last: float) -> np.uint64:
     """Return the nearest cell inside the map; NaN gives 0."""
     cell = np.rint(position / stride)
@@ -223,7 +216,7 @@ def _cell(position: float, stride: float, last: float) -> np.uint64:
     return np.uint64(cell if cell < last else last)
 
 
-@_jit
+@jit
 def _locate(
     offset: NDArray[np.float32],
     cell: tuple[np.uint64, np.uint64],
@@ -236,7 +229,7 @@ def _locate(
     return y, x
 
 
-@_jit
+@jit
 def _place(
     person: NDArray[np.float64], keypoint: np.uint64, y: float, x: float, logit: np.float32
 ) -> None:
@@ -247,7 +240,7 @@ def _place(
     person[keypoint, 2] = 1 / (1 + np.exp(-logit)) if found else 0.0
 
 
-@_jit
+@jit
 def _refine(
     maps: Maps,
     keypoint: np.uint64,
@@ -274,16 +267,26 @@ def _refine(
     return y, x, heat[cell[0], cell[1], keypoint]
 
 
-@_jit
+@jit
 def _walk(
-    maps: Maps, root: np.uint64, stride: float, refinements: int, person: NDArray[np.float64]
+    maps: Maps,
+    root: np.uint64,
+    stride: float,
+    refinements: int,
+    is_linear: int,
+    person: NDArray[np.float64],
 ) -> None:
     """Follow the displacements from the root of ``person`` to its 16 other keypoints."""
-    heat, _, forward, backward = maps
+    heat, offset, forward, backward = maps
     last_y, last_x = float(heat.shape[0] - 1), float(heat.shape[1] - 1)
     for step in range(KEYPOINTS - 1):
         source, target, edge, is_forward = _WALKS[root, step]
         x, y = person[source, 0], person[source, 1]
+        if is_linear:
+            moved = move_linear(forward if is_forward else backward, edge, stride, (y, x))
+            y, x, logit = refine_linear(heat, offset, target, stride, moved, refinements)
+            _place(person, target, y, x, logit)
+            continue
         cy, cx = _cell(y, stride, last_y), _cell(x, stride, last_x)
         displacement = forward[cy, cx] if is_forward else backward[cy, cx]
         y += displacement[edge]
@@ -295,7 +298,7 @@ def _walk(
             _place(person, target, np.nan, np.nan, np.float32(0.0))
 
 
-@_jit
+@jit
 def _score(
     found: NDArray[np.float64], slots: int, person: NDArray[np.float64], squared_radius: float
 ) -> np.float32:
@@ -308,7 +311,7 @@ def _score(
     return np.float32(total / KEYPOINTS)
 
 
-@_jit
+@jit
 def _rank(
     scores: NDArray[np.float32], order: NDArray[np.int64], person: int, score: np.float32
 ) -> None:
@@ -337,7 +340,7 @@ def group(
     Peaks are tried from the highest to the lowest. One whose keypoint an earlier person already has
     within the radius is a part of that person; any other is the root of a new one.
     """
-    threshold, stride, squared_radius, min_score, max_candidates, refinements = settings
+    threshold, stride, squared_radius, min_score, max_candidates, refinements, is_linear = settings
     highest, is_peak, queue, starts, found, persons, order = scratch
     peaks = _find_peaks(maps[0], np.float32(threshold), highest, is_peak, queue[0])
     peaks_row = queue[_sort(queue, peaks, starts)]
@@ -350,14 +353,18 @@ def group(
         root = index % _KEYPOINTS
         cell = index // row, index % row // _KEYPOINTS
         y, x = _locate(offset, cell, root, stride)
+        logit = heat[cell[0], cell[1], root]
+        if is_linear:
+            start = cell[0] * stride, cell[1] * stride
+            y, x, logit = refine_linear(heat, offset, root, stride, start, refinements)
         slots = -(-count // LANES) * LANES
         if not (np.isfinite(y) and np.isfinite(x)):
             continue
         if _is_taken(found[root], slots, y, x, squared_radius):
             continue
         person = persons[count]
-        _place(person, root, y, x, heat[cell[0], cell[1], root])
-        _walk(maps, root, stride, refinements, person)
+        _place(person, root, y, x, logit)
+        _walk(maps, root, stride, refinements, is_linear, person)
         score = _score(found, slots, person, squared_radius)
         if score < min_score:
             continue
@@ -385,7 +392,7 @@ def compile_group() -> Group:
     """
     types: Any = numba.types
     maps = types.UniTuple(types.Array(types.float32, 3, "C", readonly=True), 4)
-    settings = types.Tuple((types.float64,) * 4 + (types.int64,) * 2)
+    settings = types.Tuple((types.float64,) * 4 + (types.int64,) * 3)
     scratch = cast(Any, numba).typeof(make_scratch(1, 1, 1))
     signature = types.int64(maps, settings, scratch, types.float32[:, :, ::1], types.float32[::1])
-    return cast(Group, numba.njit(signature, **_COMPILER)(group))
+    return cast(Group, numba.njit(signature, **COMPILER)(group))

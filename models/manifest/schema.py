@@ -58,7 +58,7 @@ class ModelManifest(Strict):
     """Output strides that can be made of the same weights, each a network of its own called
     ``NAME-strideN``."""
     variant_of: Name | None = None
-    """The network of the catalog whose files this one shares."""
+    """The network whose files this one shares; its graph is made into `stride`."""
     skeleton: SkeletonName
     decoder: DecoderSpec
 

@@ -54,14 +54,14 @@ class InputSpec(Strict):
     def _fits_together(self) -> Self:
         for side in (self.width, self.height):
             if side not in self._nearest(side, side):
-                raise ValueError(f"default side {side} is not {self._rule}")
+                raise ValueError(f"default side {side} does not fit: sides are {self._rule}")
         if self.dtype != "float32" and set(self.mean + self.scale) != {0.0, 1.0}:
             raise ValueError(f"an input of {self.dtype} has mean 0 and scale 1")
         return self
 
     @property
     def _rule(self) -> str:
-        return f"k * {self.step} + {self.offset}" if self.offset else f"a multiple of {self.step}"
+        return f"k * {self.step} + {self.offset}" if self.offset else f"multiples of {self.step}"
 
     def _nearest(self, side: int, default: int) -> tuple[int, ...]:
         """Return the side itself when it is valid, else the next smaller and larger valid ones."""
@@ -90,7 +90,7 @@ class InputSpec(Strict):
                 hint=f"leave the size out, or ask for {nearest}",
             )
         raise ManifestError(
-            f"the network does not take {width}x{height}: a side is {self._rule} pixels",
+            f"the network does not take {width}x{height}: sides are {self._rule} pixels",
             hint=f"nearest sizes: {nearest}",
         )
 

@@ -18,8 +18,7 @@ KERNEL = np.random.default_rng(2).normal(size=(6, 3, 1, 1)).astype(np.float32)
 
 @pytest.fixture
 def ov():
-    import models  # noqa: F401  first: it keeps openvino from reporting its use
-
+    # Not at the top: `models` must come first, it keeps openvino from reporting its use.
     return pytest.importorskip("openvino")
 
 
@@ -57,8 +56,7 @@ def saved(ov, tmp_path):
     """Return the files of an IR, given a function from the input node to named outputs."""
 
     def saved(build, shape=(1, 3, 32, 64), dtype="f32"):
-        from openvino import opset13 as ops
-
+        ops = pytest.importorskip("openvino.opset13")
         given = ops.parameter(list(shape), getattr(ov.Type, dtype), name="data")
         results = []
         for name, node in build(ops, given).items():

@@ -56,7 +56,20 @@ class TestJson:
         """What comes out does not depend on the lane that did it, or on what came before."""
         write_picture(tmp_path / "third.png", noise(seed=2))
         (alone,) = lines(infer(tmp_path / "third.png", "--json"))
-        assert lines(infer(video, "--json"))[2]["poses"] == alone["poses"]
+        assert lines(infer(video, "--json", "--no-track"))[2]["poses"] == alone["poses"]
+
+    def test_people_of_a_video_have_ids_that_last_and_those_of_pictures_none(self, infer, tmp_path):
+        """Five times the same picture, so everybody is the same person in every frame."""
+        write_video(tmp_path / "still.mkv", seeds=[1] * 5)
+        still = lines(infer(tmp_path / "still.mkv", "--json"))
+        ids = [[pose["track_id"] for pose in one["poses"]] for one in still]
+        assert ids == [list(range(1, len(ids[0]) + 1))] * 5
+        assert ids[0]
+        write_picture(tmp_path / "in" / "a.png")
+        write_picture(tmp_path / "in" / "b.png")
+        for source in (tmp_path / "in", tmp_path / "in" / "a.png"):
+            for found in lines(infer(source, "--json", "--track")):
+                assert {pose["track_id"] for pose in found["poses"]} == {None}
 
     def test_count_ends_an_endless_stream(self, infer):
         found = lines(infer("synthetic:?size=64x48&pace=max", "--count", 3, "--json"))

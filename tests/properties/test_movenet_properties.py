@@ -37,7 +37,7 @@ def test_the_decoder_is_its_twin(scene, least):
     decoder = MoveNetDecoder(COCO17, 4, {"min_pose_score": least})
     buffer = PoseBuffer(decoder.capacity, 17)
     outputs = (
-        {"keypoints": keypoints} if scores is None else dict(keypoints=keypoints, score=scores)
+        {"keypoints": keypoints} if scores is None else {"keypoints": keypoints, "score": scores}
     )
     with np.errstate(all="ignore"):
         decoder.decode(outputs, buffer)

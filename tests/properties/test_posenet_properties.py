@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twins import posenet_twin
+from twins import coral_twin, posenet_twin
 from twins.posenet_scene import make_noise, make_people, make_plateau, make_scatter, render
 
 from models.decoders.posenet import CHANNELS, PoseNetDecoder
@@ -150,3 +150,27 @@ def test_few_candidates_are_the_highest(scene, max_candidates):
     scores, keypoints = decode(maps, stride, **options)
     assert len(scores) <= max_candidates
     assert_same_people(scores, keypoints, posenet_twin.decode(maps, stride, **options))
+
+
+@in_kernel_time
+@given(scene=scenes())
+def test_read_between_cells_it_is_coral_s_decoder(scene):
+    maps, stride = scene
+    options = {"sampling": "linear", "refinements": 5, "min_pose_score": 0.0, "max_poses": 1000}
+    scores, keypoints = decode(maps, stride, **options)
+    expected = coral_twin.decode(maps, stride)
+    assert len(keypoints) == len(expected)
+    left = list(expected)
+    for person in keypoints:
+        same = [np.allclose(person, other, rtol=1e-4, atol=1e-2) for other in left]
+        assert any(same)
+        del left[same.index(True)]
+
+
+@in_kernel_time
+@given(scene=broken_scenes())
+def test_read_between_cells_it_survives_anything(scene):
+    maps, stride = scene
+    scores, keypoints = decode(maps, stride, sampling="linear", refinements=5)
+    assert np.isfinite(scores).all()
+    assert np.isfinite(keypoints).all()

@@ -4,7 +4,7 @@ import numpy as np
 
 
 def decode(keypoints, scores, least):
-    """Return ``[(score, (17, 3) array of x, y, score)]``, best first, earlier ones first if equal."""
+    """Return ``[(score, (17, 3) array of x, y, score)]``, best first; equal ones stay in order."""
     found = []
     for number, person in enumerate(np.asarray(keypoints).reshape(len(keypoints), 17, 3)):
         score = np.mean(person[:, 2]) if scores is None else scores[number][0]

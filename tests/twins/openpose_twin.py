@@ -1,6 +1,8 @@
 """The slow and obvious OpenPose grouping in plain numpy that the compiled one must agree with."""
 
+import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,11 +16,8 @@ LIMBS = [
 ]  # fmt: skip
 """(from, to, channel of x): written again on purpose, from the maps' description."""
 EARS_TO_SHOULDERS = (17, 18)
-SAMPLES = 10
-"""Where a limb is looked at, ends included."""
-MAY_FAIL = 1
-
 Maps = dict[str, NDArray[np.float32]]
+Affinity = Callable[..., np.float32]
 
 
 @dataclass
@@ -63,11 +62,14 @@ def decode(
     if mode == "reference":
         heat, paf, cells = upsample(heat), upsample(paf), 4
         peaks = [strict_peaks(heat[..., part], threshold, keep) for part in range(PARTS)]
+        affinity_of: Affinity = affinity_on_pixels
     else:
         peaks = [cell_peaks(heat[..., part], threshold) for part in range(PARTS)]
+        affinity_of = affinity_on_cells
     peaks = [highest(found, max_candidates) for found in peaks]
     merge = mode == "fast" if merge_fragments is None else merge_fragments
-    entries = assemble(peaks, paf, np.float32(affinity_threshold), merge)
+    passing = functools.partial(affinity_of, threshold=np.float32(affinity_threshold))
+    entries = assemble(peaks, paf, passing, merge)
     poses = [
         finish(entry, stride / cells)
         for entry in entries
@@ -118,15 +120,24 @@ def strict_peaks(heat: NDArray[np.float32], threshold: np.float32, keep: str) ->
     is_peak &= (here > padded[:-2, 1:-1]) & (here > padded[2:, 1:-1])
     xs, ys = np.nonzero(is_peak.T)
     found = [Peak(np.float32(x), np.float32(y), heat[y, x]) for x, y in zip(xs, ys, strict=True)]
-    order = list(range(len(found)))
     if keep == "highest":
-        order.sort(key=lambda index: -found[index].score)
-    kept: list[int] = []
-    for index in order:
-        peak = found[index]
-        if all((peak.x - found[k].x) ** 2 + (peak.y - found[k].y) ** 2 >= 36 for k in kept):
-            kept.append(index)
-    return [found[index] for index in sorted(kept)]
+        return [peak for peak in found if not any(beats(other, peak) for other in found)]
+    kept: list[Peak] = []
+    for peak in found:
+        if not any(are_near(peak, other) for other in kept):
+            kept.append(peak)
+    return kept
+
+
+def are_near(a: Peak, b: Peak) -> bool:
+    return bool((a.x - b.x) ** 2 + (a.y - b.y) ** 2 < 6**2)
+
+
+def beats(a: Peak, b: Peak) -> bool:
+    """Say whether a is near b and higher, or as high and further left."""
+    if a is b or not are_near(a, b):
+        return False
+    return bool(a.score > b.score or (a.score == b.score and (a.x, a.y) < (b.x, b.y)))
 
 
 def highest(peaks: list[Peak], count: int) -> list[Peak]:
@@ -144,33 +155,32 @@ def cell_peaks(heat: NDArray[np.float32], threshold: np.float32) -> list[Peak]:
         around = padded[y : y + 3, x : x + 3].ravel()
         if (around[:4] < heat[y, x]).all() and (around[5:] <= heat[y, x]).all():
             left, up, down, right = around[3], around[1], around[7], around[5]
-            found.append(
-                Peak(
-                    np.float32(x + top_of_parabola(left, heat[y, x], right)),
-                    np.float32(y + top_of_parabola(up, heat[y, x], down)),
-                    heat[y, x],
-                )
-            )
+            inside_x, inside_y = 0 < x < heat.shape[1] - 1, 0 < y < heat.shape[0] - 1
+            dx = top_of_parabola(left, heat[y, x], right) if inside_x else np.float32(0)
+            dy = top_of_parabola(up, heat[y, x], down) if inside_y else np.float32(0)
+            found.append(Peak(np.float32(x + dx), np.float32(y + dy), heat[y, x]))
     return found
 
 
-def top_of_parabola(before: float, here: float, after: float) -> float:
+def top_of_parabola(before: np.float32, here: np.float32, after: np.float32) -> np.float32:
     """Return where the logarithms of three values have their top: exact for a Gaussian."""
-    low, middle, high = (math.log(max(float(value), 1e-3)) for value in (before, here, after))
-    bend = 2 * middle - low - high
-    if not math.isfinite(bend) or bend <= 0:
-        return 0.0
-    return min(max((high - low) / (2 * bend), -0.5), 0.5)
+    floor = np.float32(1e-3)
+    low, middle, high = (v if v > floor else floor for v in (before, here, after))
+    bend = np.log(middle / low * (middle / high))
+    if not np.isfinite(bend) or bend <= 0:
+        return np.float32(0)
+    top = np.log(high / low) / (2 * bend)
+    return np.clip(top, np.float32(-0.5), np.float32(0.5))
 
 
 def assemble(
-    peaks: list[list[Peak]], paf: NDArray[np.float32], threshold: np.float32, merge: bool
+    peaks: list[list[Peak]], paf: NDArray[np.float32], affinity_of: Affinity, merge: bool
 ) -> list[Entry]:
     """Grow persons limb by limb; ``merge`` says whether the ears' last limbs join two of them."""
     entries: list[Entry] = []
     for limb, (start, end, channel) in enumerate(LIMBS):
-        field = paf[..., channel : channel + 2]
-        for a, b, affinity in best_pairs(peaks[start], peaks[end], field, threshold):
+        along = functools.partial(affinity_of, field=paf[..., channel : channel + 2])
+        for a, b, affinity in best_pairs(peaks[start], peaks[end], along):
             owner_a = next((e for e in entries if e.peaks.get(start) is a), None)
             owner_b = next((e for e in entries if e.peaks.get(end) is b), None)
             if limb not in EARS_TO_SHOULDERS:
@@ -214,16 +224,11 @@ def close_merging(entries, owners, parts, pair, affinity) -> None:
 
 
 def best_pairs(
-    starts: list[Peak], ends: list[Peak], field: NDArray[np.float32], threshold: np.float32
+    starts: list[Peak], ends: list[Peak], affinity_of: Affinity
 ) -> list[tuple[Peak, Peak, float]]:
     """Return the pairs of a limb, the one with the highest affinity first, no peak twice."""
-    pairs = [
-        (affinity, a, b)
-        for b in ends
-        for a in starts
-        if (affinity := affinity_of(a, b, field, threshold)) > 0
-    ]
-    pairs.sort(key=lambda pair: -pair[0])
+    scored = [(affinity_of(a, b), a, b) for b in ends for a in starts]
+    pairs = sorted((pair for pair in scored if pair[0] > 0), key=lambda pair: -pair[0])
     chosen: list[tuple[Peak, Peak, float]] = []
     for affinity, a, b in pairs:
         if all(a is not other[0] and b is not other[1] for other in chosen):
@@ -231,19 +236,36 @@ def best_pairs(
     return chosen
 
 
-def affinity_of(a: Peak, b: Peak, field: NDArray[np.float32], threshold: np.float32) -> float:
-    """Return how well the field points from a to b: the mean of the samples that pass, or 0."""
+def sample(
+    a: Peak, b: Peak, field: NDArray[np.float32], count: int
+) -> list[np.float32]:
+    """Return what the field says in the direction from a to b at so many points, ends included."""
     vx, vy = b.x - a.x, b.y - a.y
-    length = np.sqrt(vx * vx + vy * vy)
-    step_x, step_y = vx * np.float32(1 / (SAMPLES - 1)), vy * np.float32(1 / (SAMPLES - 1))
-    ux, uy = vx / (length + np.float32(1e-6)), vy / (length + np.float32(1e-6))
-    passed = []
-    for sample in range(SAMPLES):
-        x = int(np.rint(step_x * np.float32(sample) + a.x))
-        y = int(np.rint(step_y * np.float32(sample) + a.y))
-        value = field[y, x, 0] * ux + field[y, x, 1] * uy
-        if value > threshold:
-            passed.append(float(value))
-    if len(passed) < SAMPLES - MAY_FAIL:
-        return 0.0
-    return sum(passed) / len(passed)
+    length = np.sqrt(vx * vx + vy * vy) + np.float32(1e-6)
+    step_x, step_y = vx * np.float32(1 / (count - 1)), vy * np.float32(1 / (count - 1))
+    values = []
+    for index in range(count):
+        x = int(np.rint(step_x * np.float32(index) + a.x))
+        y = int(np.rint(step_y * np.float32(index) + a.y))
+        values.append(field[y, x, 0] * (vx / length) + field[y, x, 1] * (vy / length))
+    return values
+
+
+def affinity_on_pixels(
+    a: Peak, b: Peak, field: NDArray[np.float32], threshold: np.float32
+) -> np.float32:
+    """Return the mean of those of 10 points that pass, or 0 if more than one fails."""
+    passed = [float(value) for value in sample(a, b, field, 10) if value > threshold]
+    return np.float32(sum(passed) / (len(passed) + 1e-6) if len(passed) > 8 else 0)
+
+
+def affinity_on_cells(
+    a: Peak, b: Peak, field: NDArray[np.float32], threshold: np.float32
+) -> np.float32:
+    """Return the mean of 8 points, or 0 if an end fails or two others do."""
+    values = sample(a, b, field, 8)
+    passed = [bool(value > threshold) for value in values]
+    if not (passed[0] and passed[-1] and sum(passed) > 6):
+        return np.float32(0)
+    in_order = [values[index] for index in (0, 7, 3, 4, 2, 5, 1, 6)]  # so that ties stay ties
+    return np.float32((float(in_order[0]) + float(in_order[1]) + sum(map(float, in_order[2:]))) / 8)

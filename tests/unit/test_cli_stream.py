@@ -54,6 +54,12 @@ def test_add_shows_no_password(store):
     }  # fmt: skip
 
 
+def test_add_can_do_without_track_ids(store):
+    result = run("add", "rtsp://h/1", "--no-track", "--json")
+    assert json.loads(result.stdout)["stream"]["track"] is False
+    assert [spec.track for spec in store.streams()] == [False]
+
+
 def test_add_resolves_paths_and_aliases(store, tmp_path, monkeypatch):
     (tmp_path / "a.mp4").touch()
     monkeypatch.chdir(tmp_path)
@@ -147,7 +153,8 @@ def test_list_is_a_contract(fleet):
     door, hall = json.loads(run("list", "--json").stdout)["streams"]
     assert door == {
         "id": "door", "url": "rtsp://***@h/1", "model": "posenet-mobilenet-075", "fps": 15.0,
-        "track": True, "origin": "config", "state": "streaming", "error": "", "accelerator": "pi/cpu:CPU",
+        "track": True, "origin": "config", "state": "streaming", "error": "",
+        "accelerator": "pi/cpu:CPU",
         "fps_in": 10.0, "fps_out": 9.0, "people": 2.0,
         "latency_ms": {"p50": 10.0, "p95": 20.0, "p99": 30.0}, "durations_ms": {"infer": 7.0},
         "captured": 10, "published": 9, "in_flight": 0, "dropped": {"replaced": 1},

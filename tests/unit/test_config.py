@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -60,7 +61,7 @@ def test_every_value_arrives():
     )
     assert isinstance(config.redis, ExternalRedis)
     assert config.redis.url == "rediss://user:secret@host:6380/2"
-    assert (config.redis.ca_file, config.redis.namespace) == ("ca.pem", "lab")
+    assert (config.redis.ca_file, config.redis.namespace) == (str(Path("ca.pem").absolute()), "lab")
     assert config.size == (353, 257)
     assert config.accelerators == (
         AcceleratorConfig(kind="cpu", device="CPU", precision="f32", lanes=2),
@@ -198,7 +199,7 @@ def test_secrets_are_not_in_the_repr():
         (
             "version: 1\nmodel: posenet-mobilnet-075\n",
             "lab.yaml:2:8: model: no model is named 'posenet-mobilnet-075'; did you mean "
-            "posenet-mobilenet-075 or posenet-mobilenet-100? "
+            "posenet-mobilenet-075 or posenet-mobilenet-050? "
             "A path to a manifest (.yaml) works too",
         ),
         (

@@ -85,6 +85,18 @@ def test_the_command_line_is_taken_from_where_one_stands(lab, monkeypatch):
         override(config, Overrides(model="nonsense"), replace_streams=False)
 
 
+@pytest.mark.parametrize(
+    ("asked", "expected"), [(None, [True, False]), (False, [False] * 2), (True, [True] * 2)]
+)
+def test_the_command_line_switches_tracking_for_every_stream(lab, asked, expected):
+    config = load(
+        lab,
+        "streams: [{id: a, url: 'synthetic:'}, {id: b, url: 'synthetic:', track: false}]\n",
+    )
+    config = override(config, Overrides(track=asked), replace_streams=False)
+    assert [stream.track for stream in config.streams] == expected
+
+
 def test_an_alias_becomes_the_name_that_every_process_knows():
     assert network_name("posenet-100") == "posenet-mobilenet-100"
 

@@ -87,7 +87,7 @@ def test_every_kind_of_source_is_read(source, kind):
         ("stride: 16", "stride: sixteen", "stride: Input should be a valid integer"),
         ("stride: 16", "stride: '16'", "stride: Input should be a valid integer"),
         ("skeleton: coco17", "skeleton: coco", "skeleton: unknown skeleton 'coco'; known: coco17"),
-        ("width: 481", "width: 480", "input: default side 480 is not k * 16 + 1"),
+        ("width: 481", "width: 480", "input: default side 480 does not fit: sides are k * 16 + 1"),
         ("- url: https", "- url: file", "sources.0.url: String should match pattern"),
         ('"@scope/net@1.2.3"', "--registry=x", "sources.1.npm: String should match pattern"),
         ("- url:", "- ulr:", "sources.0: a source has exactly one of the keys url, npm"),
@@ -103,7 +103,11 @@ def test_every_kind_of_source_is_read(source, kind):
             "color: rgb\n  dtype: uint8",
             "input: an input of uint8 has mean 0 and scale",
         ),
-        ("step: 16", "step: 32\n  offset: 0", "input: default side 481 is not a multiple of 32"),
+        (
+            "step: 16",
+            "step: 32\n  offset: 0",
+            "input: default side 481 does not fit: sides are multiples of 32",
+        ),
         ("offset: offs", "offset: {tensor: o, scal: 2}", "unknown key; did you mean scale?"),
         (
             "offset: offs",
@@ -189,7 +193,7 @@ def sized(rule, width, height):
 def test_sides_may_be_multiples():
     spec = sized("  step: 32\n  offset: 0\n", 320, 256)
     spec.check_size(64, 32)
-    with pytest.raises(ManifestError, match="a side is a multiple of 32 pixels") as caught:
+    with pytest.raises(ManifestError, match="sides are multiples of 32 pixels") as caught:
         spec.check_size(0, 100)
     assert caught.value.hint == "nearest sizes: 32x96, 32x128"
 

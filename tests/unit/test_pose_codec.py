@@ -27,6 +27,7 @@ from agents.wire.poses import (
     stamp_encode,
     stamp_index,
     stamp_latency,
+    stamp_tracks,
 )
 from models.geometry import ImageTransform
 from models.poses import PoseBuffer

@@ -28,7 +28,7 @@ def test_folders_are_those_of_xdg_at_the_time_of_the_call(home, monkeypatch):
     assert paths.data_folder() == home / "data" / "posefleet"
     assert paths.state_folder() == home / "state" / "posefleet"
     assert paths.redis_folder() == home / "state" / "posefleet" / "redis"
-    assert paths.run_file() == home / "run" / "posefleet" / "fleet.json"
+    assert paths.run_file() == home / "state" / "posefleet" / "run" / "fleet.json"
     monkeypatch.setenv("XDG_STATE_HOME", str(home / "elsewhere"))
     assert paths.state_folder() == home / "elsewhere" / "posefleet"
     assert [path.name for path in home.iterdir()] == ["run"]
@@ -95,7 +95,7 @@ def test_a_file_that_is_not_ours_is_named(home):
 
 
 def test_a_folder_that_others_may_write_is_refused(home):
-    paths.runtime_folder().mkdir()
+    paths.runtime_folder().mkdir(parents=True)
     paths.runtime_folder().chmod(0o777)
     with pytest.raises(FleetError, match="written by others"):
         write_run_file(make_run())

@@ -8,6 +8,7 @@ from fakes import WAIT_S, make_frame
 from serving_bench import Bench
 
 from agents.errors import AcceleratorLost
+from agents.streams.synthetic import Scene
 from models.errors import DecodeError
 
 
@@ -103,6 +104,56 @@ class TestFrames:
         assert run.ledger.dropped["fps_limit"] == 20
         desk.wait_published(run, 10)
         assert [one.sequence for one in desk.reports()] == list(range(0, 30, 3))
+
+
+class TestTracks:
+    POSES = Scene(people=3, size=(64, 48), seed=2).poses_at(0)
+
+    def test_ids_follow_the_order_of_capture_although_lanes_finish_in_another(self, bench):
+        run = (desk := bench(lanes=3)).stream()
+        jobs = []
+        for sequence in range(3):
+            desk.offer(run, sequence)
+            jobs.append(desk.model.next_job())
+        jobs[2].finish(poses=self.POSES[[2, 1, 0]])
+        jobs[1].finish(poses=self.POSES[[0, 1]])
+        desk.wait_until(lambda: run.window.processed == 2)
+        jobs[0].finish(poses=self.POSES[[1]])
+        desk.wait_published(run, 3)
+        tracks = [one.poses.track_ids.tolist() for one in desk.reports()]
+        assert tracks == [[1], [2, 1], [3, 1, 2]]
+        for report in desk.reports():
+            assert report.durations["track"] > 0
+
+    def test_every_stream_counts_its_own_people(self, bench):
+        desk = bench()
+        for name in ("door", "hall"):
+            run = desk.stream(name)
+            desk.offer(run, 0)
+            desk.model.next_job().finish(poses=self.POSES)
+            desk.wait_published(run, 1)
+            assert desk.reports(name)[0].poses.track_ids.tolist() == [1, 2, 3]
+
+    def test_a_new_epoch_counts_anew_and_a_failed_frame_changes_nothing(self, bench):
+        desk = bench()
+        for _ in range(2):
+            run = desk.stream()
+            for sequence in range(3):
+                desk.offer(run, sequence)
+                job = desk.model.next_job()
+                job.fail(DecodeError("shapes")) if sequence == 1 else job.finish(poses=self.POSES)
+                desk.wait_until(lambda run=run: run.ledger.in_flight == 0)
+        assert [one.poses.track_ids.tolist() for one in desk.reports()] == [[1, 2, 3]] * 4
+
+    def test_a_stream_may_do_without(self, bench):
+        run = (desk := bench()).stream(track=False)
+        desk.offer(run, 0)
+        desk.model.next_job().finish(poses=self.POSES)
+        desk.wait_published(run, 1)
+        (report,) = desk.reports()
+        assert [pose.track_id for pose in report.poses] == [None, None, None]
+        assert report.durations["track"] == 0
+        assert run.window.mean_durations_ms()["track"] == 0
 
 
 class TestFailures:

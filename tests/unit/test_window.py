@@ -38,6 +38,12 @@ def test_an_empty_window_claims_nothing():
     assert window.error == ""
 
 
+def test_a_window_of_late_stages_only_has_no_means():
+    window = Window()
+    window.add_duration("track", 0.5)
+    assert window.mean_durations_ms() == {}
+
+
 def test_people_and_durations_are_means_over_the_frames_that_came_out_of_a_lane():
     window = Window(captured=50, published=1)
     window.add_frame(3, ("resize", "infer"), (0.001, 0.010))
