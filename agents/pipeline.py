@@ -18,6 +18,7 @@ from models.artifacts import Progress, silent
 from models.convert.openvino_ir import ensure_ir
 from models.decoders import make_decoder
 from models.decoders.base import Decoder
+from models.errors import ManifestError
 from models.geometry import ImageTransform
 from models.manifest import ModelManifest
 from models.poses import PoseBuffer, PoseSet
@@ -155,6 +156,11 @@ def load_model(
         ModelError: the network cannot be had, or does not take this size.
         AcceleratorError: it does not run on this accelerator.
     """
+    if manifest.task != "pose":
+        raise ManifestError(
+            f"{manifest.name} finds no poses, it classifies pictures",
+            hint="use `fleet models classify`",
+        )
     size = size or (manifest.input.width, manifest.input.height)
     manifest.input.check_size(*size)
     files = ensure_ir(manifest, progress)

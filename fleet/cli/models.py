@@ -1,13 +1,13 @@
 """`fleet models list|pull|verify`: the networks that can run, and their files in the cache.
 
-`eval` and `compare` are in `fleet.cli.evaluate`.
+`convert` is in `fleet.cli.convert`, `eval` and `compare` are in `fleet.cli.evaluate`.
 """
 
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fleet.cli import complete, evaluate, render
+from fleet.cli import complete, convert, evaluate, render
 from fleet.cli.status import JsonOption
 from models.errors import ArtifactError
 
@@ -30,7 +30,8 @@ def list_models(json: JsonOption = False) -> None:
     weights: NAME-stride8 is a network too.
 
     --json prints {"models": [{"name", "title", "task", "aliases", "license", "decoder", "skeleton",
-    "width", "height", "stride", "strides", "bytes", "can_fetch", "is_cached"}]}.
+    "width", "height", "stride", "strides", "bytes", "can_fetch", "is_cached", "accuracy"}]};
+    accuracy is what others published: [{"metric", "value", "data", "source"}].
     """
     from models.catalog import list_manifests
 
@@ -114,6 +115,7 @@ def verify(names: Names = None, json: JsonOption = False) -> None:
         )
 
 
+app.command()(convert.convert)
 app.command("eval")(evaluate.evaluate)
 app.command()(evaluate.compare)
 
@@ -142,6 +144,7 @@ def _model_json(manifest: "ModelManifest") -> dict[str, Any]:
         "strides": list(manifest.strides),
         "bytes": sum(file.size for file in manifest.files),
         "can_fetch": manifest.can_fetch,
+        "accuracy": [published.model_dump() for published in manifest.accuracy],
         # Only looked for, not hashed: `fleet models verify` does that.
         "is_cached": bool(paths) and all(path.is_file() for path in paths.values()),
     }

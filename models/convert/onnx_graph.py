@@ -245,10 +245,9 @@ def _window(layer: Element, kernel: list[int]) -> dict[str, list[int]]:
     if how == "valid":
         begin = end = [0] * len(kernel)
     elif how in ("same_upper", "same_lower"):
-        sizes = [shape(only(layer, side).findall("port")[0])[2:] for side in ("input", "output")]
-        begin, end = _same(
-            *sizes, [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)], strides
-        )
+        taken, made = (shape(only(layer, s).findall("port")[0])[2:] for s in ("input", "output"))
+        reach = [(wide - 1) * apart + 1 for wide, apart in zip(kernel, dilations, strict=True)]
+        begin, end = _same(taken, made, reach, strides)
         if how == "same_lower":
             begin, end = end, begin
     return {"strides": strides, "dilations": dilations, "pads": [*begin, *end]}

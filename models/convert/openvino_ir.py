@@ -29,7 +29,7 @@ from models.artifacts import (
     verify,
     writing,
 )
-from models.convert import tfjs
+from models.convert import tfjs, tfjs_layers
 from models.convert.restride import restride
 from models.errors import ConversionError
 from models.manifest import FileSpec, ModelManifest, OutputSpec
@@ -83,11 +83,6 @@ def _check_convertible(manifest: ModelManifest) -> None:
             f"{manifest.name} is compiled for an Edge TPU (accelerator kind 'edgetpu'), "
             "and no such device is here to run it",
             hint="plug in a Coral Edge TPU, or run a network that is not compiled for one",
-        )
-    if manifest.format == "tfjs-layers":
-        raise ConversionError(
-            f"{manifest.name} is a TensorFlow.js layers model, which cannot be converted yet",
-            hint="convert it to a graph model with tensorflowjs_converter",
         )
 
 
@@ -143,7 +138,7 @@ def _convert(manifest: ModelManifest, sources: Mapping[str, Path], folder: Path)
 
 def _read(manifest: ModelManifest, sources: Mapping[str, Path], partial: Path) -> openvino.Model:
     path = sources[manifest.model_file.path]
-    if manifest.format == "tfjs-graph":
+    if manifest.format in ("tfjs-graph", "tfjs-layers"):
         path = partial / "graph.pb"
         path.write_bytes(_graph(manifest, sources))
     try:
@@ -159,8 +154,9 @@ def _read(manifest: ModelManifest, sources: Mapping[str, Path], partial: Path) -
 
 
 def _graph(manifest: ModelManifest, sources: Mapping[str, Path]) -> bytes:
+    home = manifest.model_file.path.rpartition("/")[0]  # the model file names shards from there
     shards = {
-        file.path: sources[file.path].read_bytes()
+        file.path.removeprefix(f"{home}/"): sources[file.path].read_bytes()
         for file in manifest.files
         if file.role == "shard"
     }
@@ -168,13 +164,15 @@ def _graph(manifest: ModelManifest, sources: Mapping[str, Path]) -> bytes:
         document = json.loads(sources[manifest.model_file.path].read_bytes())
         weights = tfjs.read_weights(document["weightsManifest"], shards)
         topology = document["modelTopology"]
+        if manifest.format == "tfjs-layers":
+            topology, weights = tfjs_layers.graph(topology, weights)
         if manifest.variant_of:
             topology = restride(topology, weights, manifest.stride)
         return tfjs.graph_def(topology, weights)
     except (KeyError, TypeError, ValueError) as error:
         raise ConversionError(
-            f"{manifest.model_file.path} of {manifest.name} is not a TensorFlow.js graph model "
-            f"that this converter knows: {error!r}",
+            f"{manifest.model_file.path} of {manifest.name} is not a TensorFlow.js model of "
+            f"the format {manifest.format} that this converter knows: {error!r}",
             hint="check the manifest's format",
         ) from error
 

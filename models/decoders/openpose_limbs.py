@@ -2,7 +2,7 @@
 
 A pair of peaks is a limb if the field points from one to the other at all but one of some points
 between them, ends included; its affinity is a mean of what the field says there. `score_on_cells`
-takes the nearest cell of 8 points, and both ends must pass. `score_on_pixels` takes 10 points of
+takes the nearest cell of 8 points, and both ends and both in the middle must pass. `score_on_pixels` takes 10 points of
 the field upsampled 4 times, interpolated only there, as the reference does.
 
 Nothing here allocates, holds the GIL or reads outside its arrays, whatever values the maps hold.
@@ -36,40 +36,44 @@ _PIXEL_STEP = np.float32(1 / (PIXEL_SAMPLES - 1))
 _ZERO, _ONE, _TWO, _THREE, _FOUR = (np.uint64(i) for i in range(5))
 _EIGHT, _KINDS = np.uint64(8), np.uint64(len(LIMBS))
 
-Work: TypeAlias = tuple[
-    NDArray[np.float32],
-    NDArray[np.float32],
-    NDArray[np.uint8],
-    NDArray[np.uint64],
-    NDArray[np.float32],
-    NDArray[np.uint32],
-    NDArray[np.uint64],
-    NDArray[np.uint32],
+Ends: TypeAlias = tuple[
+    NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint64]
 ]
-"""What `make_work` returns."""
+"""x, y and the field's x and y ``(4, peak)`` of the peaks that a kind of limb starts at, and of
+those it ends at; which starts pass with one end, one by one and as words."""
+Pairs: TypeAlias = tuple[
+    NDArray[np.uint32],
+    NDArray[np.uint32],
+    NDArray[np.uint8],
+    NDArray[np.float64],
+    NDArray[np.float32],
+    NDArray[np.float32],
+]
+"""Start, end, how many points failed yet, sum over the others, direction as x and y."""
+Queue: TypeAlias = tuple[
+    NDArray[np.float32], NDArray[np.uint32], NDArray[np.uint64], NDArray[np.uint32]
+]
+"""Affinities, as floats and as bits; what is sorted, twice, and where each byte starts."""
+Work: TypeAlias = tuple[Ends, Pairs, Queue, NDArray[np.float32]]
+"""What the pairs of a kind of limb are scored in; the last is room for a vector."""
 Limbs: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
 """Index of the peak it comes from, of the one it goes to, affinity."""
 
 
 def make_work(capacity: int) -> Work:
-    """Allocate what pairs of so many peaks are scored in.
-
-    x, y and the field's x and y of the peaks a kind of limb starts at, and of those it ends at;
-    what passed, one by one and as words; affinities, as floats and as bits; the queue that is
-    sorted, twice, and where each byte starts.
-    """
-    room = -(-capacity // 16) * 16
+    """Allocate what the pairs of so many peaks are scored in."""
+    room, pairs = -(-capacity // 16) * 16, capacity * (capacity + 1)
     words = np.zeros(room // 8, np.uint64)
-    affinities = np.zeros(capacity * capacity, np.float32)
+    affinities = np.zeros(pairs, np.float32)
     return (
-        np.zeros((4, room), np.float32),
-        np.zeros((4, room), np.float32),
-        words.view(np.uint8),
-        words,
-        affinities,
-        affinities.view(np.uint32),
-        np.zeros((2, capacity * capacity), np.uint64),
-        np.zeros((4, 256), np.uint32),
+        (np.zeros((4, room), np.float32), np.zeros((4, room), np.float32))
+        + (words.view(np.uint8), words),
+        (np.zeros(pairs, np.uint32), np.zeros(pairs, np.uint32))
+        + (np.zeros(pairs, np.uint8), np.zeros(pairs, np.float64))
+        + (np.zeros(pairs, np.float32), np.zeros(pairs, np.float32)),
+        (affinities, affinities.view(np.uint32))
+        + (np.zeros((2, pairs), np.uint64), np.zeros((4, 256), np.uint32)),
+        np.zeros(8, np.float32),
     )
 
 
@@ -114,37 +118,74 @@ def make_limbs(capacity: int) -> Limbs:
 
 @jit
 def _test_ends(
-    work: Work, at: np.uint64, threshold: np.float32, count: int, needs_both: bool
+    ends: Ends, at: np.uint64, threshold: np.float32, count: int, needs_both: bool
 ) -> None:
     """Mark the starts where the field passes there and at end ``at``; or at one of the two."""
-    starts, ends, passed = work[0], work[1], work[2]
-    end_x, end_y, field_x, field_y = ends[0, at], ends[1, at], ends[2, at], ends[3, at]
+    first, second, passed, _ = ends
+    end_x, end_y = second[0, at], second[1, at]
+    field_x, field_y = second[2, at], second[3, at]
     room = np.uint64((count + 15) // 16 * 16)
     if needs_both:
         for i in range(room):
-            dx, dy = end_x - starts[_ZERO, i], end_y - starts[_ONE, i]
+            dx, dy = end_x - first[_ZERO, i], end_y - first[_ONE, i]
             length = np.sqrt(dx * dx + dy * dy) + SHORTEST
             dx, dy = dx / length, dy / length
-            at_start = starts[_TWO, i] * dx + starts[_THREE, i] * dy > threshold
+            at_start = first[_TWO, i] * dx + first[_THREE, i] * dy > threshold
             passed[i] = at_start & (field_x * dx + field_y * dy > threshold)
     else:
         for i in range(room):
-            dx, dy = end_x - starts[_ZERO, i], end_y - starts[_ONE, i]
+            dx, dy = end_x - first[_ZERO, i], end_y - first[_ONE, i]
             length = np.sqrt(dx * dx + dy * dy) + SHORTEST
             dx, dy = dx / length, dy / length
-            at_start = starts[_TWO, i] * dx + starts[_THREE, i] * dy > threshold
+            at_start = first[_TWO, i] * dx + first[_THREE, i] * dy > threshold
             passed[i] = at_start | (field_x * dx + field_y * dy > threshold)
 
 
 @jit
-def _enqueue(work: Work, count: int, index: int, affinity: np.float32) -> int:
-    """Append a pair; return how many there are now. A smaller integer is a higher affinity."""
-    affinities, bits, queue = work[4], work[5], work[6]
-    if not affinity > 0:
-        return count
-    affinities[count] = affinity
-    queue[0, count] = np.uint64(~bits[count]) << np.uint64(32) | np.uint64(index)
-    return count + 1
+def _pair_up(work: Work, counts: tuple[int, int], threshold: np.float32, needs_both: bool) -> int:
+    """List the pairs that pass at both ends, or at one; return their number.
+
+    Without branches, here and in what follows: what passes is hard to guess, and a wrong guess
+    costs as much as two points.
+    """
+    ends, pairs, _, _ = work
+    first, second, passed, words = ends
+    starts_of, ends_of, failed, totals, xs, ys = pairs
+    count = np.uint64(0)
+    for j in range(np.uint64(counts[1])):
+        _test_ends(ends, j, threshold, counts[0], needs_both)
+        for i in range(np.uint64(counts[0])):
+            starts_of[count] = i
+            ends_of[count] = j
+            count += np.uint64(passed[i])
+    for pair in range(count):
+        i, j = np.uint64(starts_of[pair]), np.uint64(ends_of[pair])
+        dx, dy = second[_ZERO, j] - first[_ZERO, i], second[_ONE, j] - first[_ONE, i]
+        length = np.sqrt(dx * dx + dy * dy) + SHORTEST
+        dx, dy = dx / length, dy / length
+        xs[pair], ys[pair] = dx, dy
+        at_start = first[_TWO, i] * dx + first[_THREE, i] * dy
+        at_end = second[_TWO, j] * dx + second[_THREE, j] * dy
+        start_fails, end_fails = not at_start > threshold, not at_end > threshold
+        failed[pair] = np.uint8(start_fails) + np.uint8(end_fails)
+        totals[pair] = (0.0 if start_fails else np.float64(at_start)) + (
+            0.0 if end_fails else np.float64(at_end)
+        )
+    return np.int64(count)
+
+
+@jit
+def _drop_failed(pairs: Pairs, count: np.uint64) -> np.uint64:
+    """Keep the pairs of which at most one point failed; return their number."""
+    starts_of, ends_of, failed, totals, xs, ys = pairs
+    kept = np.uint64(0)
+    for pair in range(count):
+        fails = failed[pair]
+        starts_of[kept], ends_of[kept] = starts_of[pair], ends_of[pair]
+        failed[kept], totals[kept] = fails, totals[pair]
+        xs[kept], ys[kept] = xs[pair], ys[pair]
+        kept += np.uint64(fails < 2)
+    return kept
 
 
 @jit
@@ -152,88 +193,54 @@ def score_on_cells(
     paf: NDArray[np.float32], limb: int, peaks: Peaks, threshold: np.float32, work: Work
 ) -> int:
     """Put the pairs that are limbs of a kind into the queue; return their number."""
-    a, b, channel = np.uint64(_TABLE[limb, 0]), np.uint64(_TABLE[limb, 1]), _TABLE[limb, 2]
-    starts, ends, passed, words = work[0], work[1], work[2], work[3]
-    count_a, count_b = peaks[3][a], peaks[3][b]
-    for side, part, total in ((starts, a, count_a), (ends, b, count_b)):
-        for i in range(np.uint64(total)):
+    a, b = np.uint64(_TABLE[limb, 0]), np.uint64(_TABLE[limb, 1])
+    channel = np.uint64(_TABLE[limb, 2])
+    ends, pairs, queue, _ = work
+    counts = peaks[3][a], peaks[3][b]
+    if counts[0] == 0 or counts[1] == 0:
+        return 0
+    for side, part in ((ends[0], a), (ends[1], b)):
+        for i in range(np.uint64(peaks[3][part])):
             x, y = peaks[0][part, i], peaks[1][part, i]
             cell_x, cell_y = np.uint64(np.rint(x)), np.uint64(np.rint(y))
             side[0, i], side[1, i] = x, y
-            side[2, i] = paf[cell_y, cell_x, np.uint64(channel)]
-            side[3, i] = paf[cell_y, cell_x, np.uint64(channel + 1)]
-    count = 0
-    for j in range(np.uint64(count_b)):
-        _test_ends(work, j, threshold, count_a, True)
-        for word in range(np.uint64((count_a + 7) // 8)):
-            if words[word] == 0:  # eight marks at once
-                continue
-            first = word * _EIGHT
-            for i in range(first, min(first + _EIGHT, np.uint64(count_a))):
-                if passed[i]:
-                    affinity = _affinity_on_cells(paf, channel, work, (i, j), threshold)
-                    index = np.int64(j) * count_a + np.int64(i)
-                    count = _enqueue(work, count, index, affinity)
-    return count
+            side[2, i] = paf[cell_y, cell_x, channel]
+            side[3, i] = paf[cell_y, cell_x, channel + _ONE]
+    count = np.uint64(_pair_up(work, counts, threshold, True))
+    for step in range(len(_CELL_ORDER)):
+        _sample_cells(paf, channel, work, count, _CELL_ORDER[step], threshold)
+        count = _drop_failed(pairs, count)
+    queued = 0
+    for pair in range(count):
+        affinity = np.float32(pairs[3][pair] / CELL_SAMPLES)
+        index = np.int64(pairs[1][pair]) * counts[0] + np.int64(pairs[0][pair])
+        queued = _enqueue(queue, queued, index, affinity)
+    return queued
 
 
 @jit
-def _affinity_on_cells(
+def _sample_cells(
     paf: NDArray[np.float32],
-    channel: int,
+    channel: np.uint64,
     work: Work,
-    pair: tuple[np.uint64, np.uint64],
+    count: np.uint64,
+    sample: np.float32,
     threshold: np.float32,
-) -> np.float32:
-    """Return the mean of 8 points if at most one of those between the ends fails, else 0."""
-    starts, ends = work[0], work[1]
-    i, j = pair
-    start_x, start_y = starts[_ZERO, i], starts[_ONE, i]
-    dx, dy = ends[_ZERO, j] - start_x, ends[_ONE, j] - start_y
-    length = np.sqrt(dx * dx + dy * dy) + SHORTEST
-    ux, uy = dx / length, dy / length
-    step_x, step_y = dx * _CELL_STEP, dy * _CELL_STEP
-    total = np.float64(starts[_TWO, i] * ux + starts[_THREE, i] * uy)
-    total += np.float64(ends[_TWO, j] * ux + ends[_THREE, j] * uy)
-    at_x, at_y = np.uint64(channel), np.uint64(channel + 1)
-    failed = 0
-    for sample in _CELL_ORDER:
-        x = np.uint64(np.rint(step_x * sample + start_x))
-        y = np.uint64(np.rint(step_y * sample + start_y))
-        value = paf[y, x, at_x] * ux + paf[y, x, at_y] * uy
-        total += np.float64(value)
-        if not value > threshold:
-            failed += 1
-            if failed > 1:
-                return np.float32(0)
-    return np.float32(total / CELL_SAMPLES)
-
-
-@jit
-def _pixel(
-    fields: NDArray[np.float32], kind: np.uint64, x: int, y: int
-) -> tuple[np.float32, np.float32]:
-    """Return the field at a pixel of the map upsampled 4 times, vertically first."""
-    phase_x, phase_y = np.uint64(x) % _FOUR, np.uint64(y) % _FOUR
-    # The border repeats twice, so the first of 4 cells is at 0 or more.
-    c = _TWO * (np.uint64(x) // _FOUR + (_ZERO if phase_x < _TWO else _ONE))
-    r = np.uint64(y) // _FOUR + (_ZERO if phase_y < _TWO else _ONE)
-    w0, w1 = WEIGHTS[phase_y, 0], WEIGHTS[phase_y, 1]
-    w2, w3 = WEIGHTS[phase_y, 2], WEIGHTS[phase_y, 3]
-    field_x, field_y = np.float32(0), np.float32(0)
-    for tap in range(_FOUR):
-        weight = WEIGHTS[phase_x, tap]
-        at = c + _TWO * tap
-        field_x += weight * (
-            w0 * fields[kind, r, at] + w1 * fields[kind, r + _ONE, at]
-            + w2 * fields[kind, r + _TWO, at] + w3 * fields[kind, r + _THREE, at]
-        )  # fmt: skip
-        at += _ONE
-        field_y += weight * (
-            w0 * fields[kind, r, at] + w1 * fields[kind, r + _ONE, at]
-            + w2 * fields[kind, r + _TWO, at] + w3 * fields[kind, r + _THREE, at]
-        )  # fmt: skip
-    return field_x, field_y
+) -> None:
+    """Look at the nearest cell of one point of each pair; one of the middle must not fail."""
+    weight = np.uint8(2 if CELL_SAMPLES // 2 - 1 <= sample <= CELL_SAMPLES // 2 else 1)
+    first, second, _, _ = work[0]
+    starts_of, ends_of, failed, totals, xs, ys = work[1]
+    for pair in range(count):
+        i, j = np.uint64(starts_of[pair]), np.uint64(ends_of[pair])
+        start_x, start_y = first[_ZERO, i], first[_ONE, i]
+        dx, dy = second[_ZERO, j] - start_x, second[_ONE, j] - start_y
+        x = np.uint64(np.int64(np.rint(dx * _CELL_STEP * sample + start_x)))
+        y = np.uint64(np.int64(np.rint(dy * _CELL_STEP * sample + start_y)))
+        at_x, at_y = paf[y, x, channel], paf[y, x, channel + _ONE]
+        value = at_x * xs[pair] + at_y * ys[pair]
+        totals[pair] += np.float64(value)
+        failed[pair] += weight if not value > threshold else np.uint8(0)
 
 
 @jit
@@ -242,62 +249,95 @@ def score_on_pixels(
 ) -> int:
     """Put the pairs that are limbs of a kind into the queue; return their number."""
     a, b, kind = _TABLE[limb, 0], _TABLE[limb, 1], np.uint64(_TABLE[limb, 2] // 2)
-    starts, ends, passed = work[0], work[1], work[2]
-    count_a, count_b = peaks[3][a], peaks[3][b]
-    if count_a == 0 or count_b == 0:
+    ends, pairs, queue, vector = work
+    counts = peaks[3][a], peaks[3][b]
+    if counts[0] == 0 or counts[1] == 0:
         return 0
-    for side, part, total in ((starts, a, count_a), (ends, b, count_b)):
-        for i in range(total):
+    for side, part in ((ends[0], a), (ends[1], b)):
+        for i in range(peaks[3][part]):
             x, y = peaks[0][part, i], peaks[1][part, i]
             side[0, i], side[1, i] = x, y
-            side[2, i], side[3, i] = _pixel(fields, kind, int(x), int(y))
-    count = 0
-    for j in range(np.uint64(count_b)):
-        _test_ends(work, j, threshold, count_a, False)
-        for i in range(np.uint64(count_a)):
-            if passed[i]:
-                affinity = _affinity_on_pixels(fields, kind, work, (i, j), threshold)
-                count = _enqueue(work, count, np.int64(j) * count_a + np.int64(i), affinity)
-    return count
+            side[2, i], side[3, i] = _pixel(fields, kind, np.uint64(x), np.uint64(y), vector)
+    count = np.uint64(_pair_up(work, counts, threshold, False))
+    for step in range(len(_PIXEL_ORDER)):
+        _sample_pixels(fields, kind, work, count, _PIXEL_ORDER[step], threshold)
+        count = _drop_failed(pairs, count)
+    queued = 0
+    for pair in range(count):
+        passed = PIXEL_SAMPLES - np.int64(pairs[2][pair])
+        affinity = np.float32(pairs[3][pair] / (passed + 1e-6))
+        index = np.int64(pairs[1][pair]) * counts[0] + np.int64(pairs[0][pair])
+        queued = _enqueue(queue, queued, index, affinity)
+    return queued
 
 
 @jit
-def _affinity_on_pixels(
+def _sample_pixels(
     fields: NDArray[np.float32],
     kind: np.uint64,
     work: Work,
-    pair: tuple[np.uint64, np.uint64],
+    count: np.uint64,
+    sample: np.float32,
     threshold: np.float32,
-) -> np.float32:
-    """Return the mean of those of 10 points that pass if at most one fails, else 0."""
-    starts, ends = work[0], work[1]
-    i, j = pair
-    start_x, start_y = starts[_ZERO, i], starts[_ONE, i]
-    dx, dy = ends[_ZERO, j] - start_x, ends[_ONE, j] - start_y
-    length = np.sqrt(dx * dx + dy * dy) + SHORTEST
-    ux, uy = dx / length, dy / length
-    step_x, step_y = dx * _PIXEL_STEP, dy * _PIXEL_STEP
-    at_start = starts[_TWO, i] * ux + starts[_THREE, i] * uy
-    at_end = ends[_TWO, j] * ux + ends[_THREE, j] * uy
-    total, passed = 0.0, 0
-    for value in (at_start, at_end):
-        if value > threshold:
-            total += np.float64(value)
-            passed += 1
-    failed = 2 - passed
-    for sample in _PIXEL_ORDER:
-        x = int(np.rint(step_x * sample + start_x))
-        y = int(np.rint(step_y * sample + start_y))
-        field_x, field_y = _pixel(fields, kind, x, y)
-        value = field_x * ux + field_y * uy
-        if value > threshold:
-            total += np.float64(value)
-            passed += 1
-        else:
-            failed += 1
-            if failed > 1:
-                return np.float32(0)
-    return np.float32(total / (passed + 1e-6))
+) -> None:
+    """Look at one point of each pair; what fails adds nothing."""
+    first, second, _, _ = work[0]
+    starts_of, ends_of, failed, totals, xs, ys = work[1]
+    for pair in range(count):
+        i, j = np.uint64(starts_of[pair]), np.uint64(ends_of[pair])
+        start_x, start_y = first[_ZERO, i], first[_ONE, i]
+        dx, dy = second[_ZERO, j] - start_x, second[_ONE, j] - start_y
+        x = np.uint64(np.int64(np.rint(dx * _PIXEL_STEP * sample + start_x)))
+        y = np.uint64(np.int64(np.rint(dy * _PIXEL_STEP * sample + start_y)))
+        field_x, field_y = _pixel(fields, kind, x, y, work[3])
+        value = field_x * xs[pair] + field_y * ys[pair]
+        fails = not value > threshold
+        totals[pair] += 0.0 if fails else np.float64(value)
+        failed[pair] += fails
+
+
+@jit
+def _pixel(
+    fields: NDArray[np.float32],
+    kind: np.uint64,
+    x: np.uint64,
+    y: np.uint64,
+    vector: NDArray[np.float32],
+) -> tuple[np.float32, np.float32]:
+    """Return the field at a pixel of the map upsampled 4 times, vertically first.
+
+    Written out, so that the vertical half is done as one vector, which goes through ``vector``.
+    """
+    phase_x, phase_y = x & _THREE, y & _THREE
+    # The border repeats twice, so the first of 4 cells is at 0 or more.
+    c = _TWO * ((x >> _TWO) + (phase_x >> _ONE))
+    r = (y >> _TWO) + (phase_y >> _ONE)
+    w0, w1 = WEIGHTS[phase_y, 0], WEIGHTS[phase_y, 1]
+    w2, w3 = WEIGHTS[phase_y, 2], WEIGHTS[phase_y, 3]
+    for at in range(_EIGHT):
+        vector[at] = (
+            w0 * fields[kind, r, c + at]
+            + w1 * fields[kind, r + _ONE, c + at]
+            + w2 * fields[kind, r + _TWO, c + at]
+            + w3 * fields[kind, r + _THREE, c + at]
+        )
+    w0, w1 = WEIGHTS[phase_x, 0], WEIGHTS[phase_x, 1]
+    w2, w3 = WEIGHTS[phase_x, 2], WEIGHTS[phase_x, 3]
+    return (
+        w0 * vector[0] + w1 * vector[2] + w2 * vector[4] + w3 * vector[6],
+        w0 * vector[1] + w1 * vector[3] + w2 * vector[5] + w3 * vector[7],
+    )
+
+
+@jit
+def _enqueue(queue: Queue, count: int, index: int, affinity: np.float32) -> int:
+    """Append a pair; return how many there are now. A smaller integer is a higher affinity."""
+    affinities, bits, keys, _ = queue
+    if not affinity > 0:
+        return count
+    affinities[count] = affinity
+    keys[0, count] = np.uint64(~bits[count]) << np.uint64(32) | np.uint64(index)
+    return count + 1
 
 
 @jit
@@ -336,22 +376,21 @@ def _sort(queue: NDArray[np.uint64], count: int, starts: NDArray[np.uint32]) -> 
 def choose_limbs(limb: int, peaks: Peaks, work: Work, pairs: int, limbs: Limbs) -> int:
     """Take the pairs from the highest affinity on, no peak twice; return how many are limbs."""
     count_a, count_b = peaks[3][_TABLE[limb, 0]], peaks[3][_TABLE[limb, 1]]
-    queue, taken = work[6], work[2]
-    ordered = queue[_sort(queue, pairs, work[7])]
+    _, _, queue, byte_starts = work[2]
+    ordered = queue[_sort(queue, pairs, byte_starts)]
     starts, ends, affinities = limbs
-    taken_ends = work[1]
-    taken[:count_a] = 0
-    taken_ends[0, :count_b] = 0
+    taken_starts, taken_ends = work[0][2], work[1][2]
+    taken_starts[:count_a] = 0
+    taken_ends[:count_b] = 0
     count = 0
     for i in range(pairs):
         index = np.int64(ordered[i] & np.uint64(0xFFFFFFFF))
         a, b = index % count_a, index // count_a
-        if taken[a] or taken_ends[0, b] > 0:
+        if taken_starts[a] or taken_ends[b]:
             continue
-        taken[a] = 1
-        taken_ends[0, b] = 1
+        taken_starts[a] = taken_ends[b] = 1
         starts[count], ends[count] = a, b
-        affinities[count] = _affinity(ordered[i], work)
+        affinities[count] = _affinity(ordered[i], work[2])
         count += 1
         if count == min(count_a, count_b):
             break
@@ -359,8 +398,8 @@ def choose_limbs(limb: int, peaks: Peaks, work: Work, pairs: int, limbs: Limbs) 
 
 
 @jit
-def _affinity(key: np.uint64, work: Work) -> np.float32:
+def _affinity(key: np.uint64, queue: Queue) -> np.float32:
     """Return the affinity that `_enqueue` put into a key."""
-    affinities, bits = work[4], work[5]
+    affinities, bits = queue[0], queue[1]
     bits[0] = ~np.uint32(key >> np.uint64(32))
     return affinities[0]

@@ -27,6 +27,8 @@ EDGES = (
 )  # fmt: skip
 """(parent, child) in the order of the displacement channels that published PoseNets share."""
 
+LINEAR_CRC32 = 0xBBD9ABAC
+"""Of the text of `posenet_linear`: numba's cache on disk looks at this file's text only."""
 LANES = 16
 """Persons are compared this many at a time: 3 % against an early exit, 27 % at 50 people."""
 

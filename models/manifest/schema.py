@@ -34,7 +34,7 @@ class ModelManifest(Strict):
     title: Text
     aliases: tuple[Name, ...] = ()
     """Other names that the catalog resolves to this one."""
-    task: Literal["pose"]
+    task: Literal["pose", "classify"]
     license: Text
     """SPDX expression of the weights."""
     attribution: Text
@@ -52,14 +52,15 @@ class ModelManifest(Strict):
     input: InputSpec
     outputs: Annotated[Mapping[str, Output], Field(min_length=1)]
     """Role -> part of the output tensor's name, or an `OutputSpec`."""
-    stride: Positive
-    """Input pixels a heatmap cell."""
+    stride: Positive = 1
+    """Input pixels a heatmap cell; networks that find poses say it."""
     strides: tuple[Positive, ...] = ()
     """Output strides that can be made of the same weights, each a network of its own called
     ``NAME-strideN``."""
     variant_of: Name | None = None
     """The network whose files this one shares; its graph is made into `stride`."""
-    skeleton: SkeletonName
+    skeleton: SkeletonName = ""
+    """Of the poses; empty for networks that find none."""
     decoder: DecoderSpec
 
     @model_validator(mode="after")
@@ -75,6 +76,19 @@ class ModelManifest(Strict):
         return self
 
     @model_validator(mode="after")
+    def _fits_its_task(self) -> Self:
+        is_pose = self.task == "pose"
+        for key in ("stride", "skeleton"):
+            if is_pose and key not in self.model_fields_set:
+                raise ValueError(f"{key}: this key is missing")
+            if not is_pose and key in self.model_fields_set:
+                raise ValueError(f"{key}: only networks that find poses have one")
+        labels = sum(file.role == "labels" for file in self.files)
+        if labels != (0 if is_pose or not self.files else 1):
+            raise ValueError("exactly one file has the role 'labels' where the task is classify")
+        return self
+
+    @model_validator(mode="after")
     def _strides_can_be_made(self) -> Self:
         if self.strides and self.format != "tfjs-graph":
             raise ValueError("other strides are made of the format tfjs-graph only")
@@ -84,6 +98,11 @@ class ModelManifest(Strict):
     def model_file(self) -> ModelFile:
         """The file that a converter opens."""
         return next(file for file in self.files if file.role == "model")
+
+    @property
+    def labels_file(self) -> ModelFile:
+        """The names of what a network of the task ``classify`` tells apart."""
+        return next(file for file in self.files if file.role == "labels")
 
     @property
     def can_fetch(self) -> bool:

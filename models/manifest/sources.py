@@ -20,8 +20,9 @@ class FileSpec(Strict):
 class ModelFile(FileSpec):
     """A file of a network."""
 
-    role: Literal["model", "shard"]
-    """``model``: what the converter opens; ``shard``: weights that the model file names."""
+    role: Literal["model", "shard", "labels"]
+    """``model``: what the converter opens; ``shard``: weights that the model file names;
+    ``labels``: the classes, see `models.decoders.classify.read_labels`."""
 
 
 class UrlSource(Strict):

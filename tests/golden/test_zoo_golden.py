@@ -5,7 +5,6 @@ import csv
 import cv2
 import numpy as np
 import pytest
-from twins import coral_twin
 
 from agents.accelerators.base import NetworkFile
 from agents.accelerators.openvino_runtime import OpenVinoDriver
@@ -189,32 +188,22 @@ def nearest_pixels(picture, size):
 @pytest.mark.parametrize("size", [(481, 353), (641, 481), (1281, 721)])
 def test_coral_in_8_bits_agrees_with_its_reference(run, shared, couple, size):
     """2 px and .03 for nearly every confident keypoint; 8-bit kernels round each in its own way."""
-    outputs = run("posenet-coral-075-int8", nearest_pixels(couple, size))
-    found = coral_twin.decode(outputs, 16)
+    manifest = load_manifest("posenet-coral-075-int8")
+    outputs = run(manifest.name, nearest_pixels(couple, size))
+    decoder = make_decoder("posenet", "coco17", 16, manifest.decoder.options)
+    found = PoseBuffer(decoder.capacity, 17)
+    decoder.decode(outputs, found)
+    reference = coral_reference(shared, size)
+    assert found.count == len(reference) == 2
     distances, differences = [], []
-    for wanted in coral_reference(shared, size):
+    for wanted in reference:
         sure = wanted[:, 2] > CONFIDENT
-        pose = min(found, key=lambda pose: np.abs(pose[sure] - wanted[sure]).mean())
-        distances += list(np.hypot(*(pose - wanted)[sure, :2].T))
-        differences += list(np.abs(pose - wanted)[sure, 2])
+        away = found.keypoints[:2, sure] - wanted[sure]
+        away = min(away, key=lambda each: np.abs(each).mean())
+        distances += list(np.hypot(away[:, 0], away[:, 1]))
+        differences += list(np.abs(away[:, 2]))
     assert len(distances) > 20
     assert np.mean(np.array(distances) <= 2) >= 0.95
     assert np.mean(np.array(differences) <= 0.03) >= 0.85
     assert max(distances) < 3
     assert max(differences) < 0.05
-
-
-def test_our_own_decoder_finds_coral_s_persons(run, shared, couple):
-    """It reads the nearest cell, Coral between cells: some pixels of difference."""
-    manifest = load_manifest("posenet-coral-075-int8")
-    outputs = run(manifest.name, nearest_pixels(couple, (481, 353)))
-    decoder = make_decoder("posenet", "coco17", 16, manifest.decoder.options)
-    buffer = PoseBuffer(decoder.capacity, 17)
-    decoder.decode(outputs, buffer)
-    reference = coral_reference(shared, (481, 353))
-    assert buffer.count == len(reference) == 2
-    for wanted in reference:
-        sure = wanted[:, 2] > CONFIDENT
-        away = np.hypot(*np.moveaxis(buffer.keypoints[:2, sure, :2] - wanted[sure, :2], 2, 0))
-        assert np.median(away, axis=1).min() < 2
-        assert away.max(axis=1).min() < 6

@@ -157,7 +157,7 @@ def test_few_candidates_are_the_highest(scene, max_candidates):
 def test_read_between_cells_it_is_coral_s_decoder(scene):
     maps, stride = scene
     options = {"sampling": "linear", "refinements": 5, "min_pose_score": 0.0, "max_poses": 1000}
-    scores, keypoints = decode(maps, stride, **options)
+    _, keypoints = decode(maps, stride, **options)
     expected = coral_twin.decode(maps, stride)
     assert len(keypoints) == len(expected)
     left = list(expected)

@@ -262,10 +262,10 @@ def affinity_on_pixels(
 def affinity_on_cells(
     a: Peak, b: Peak, field: NDArray[np.float32], threshold: np.float32
 ) -> np.float32:
-    """Return the mean of 8 points, or 0 if an end fails or two others do."""
+    """Return the mean of 8 points, or 0 if an end or one in the middle fails or two others do."""
     values = sample(a, b, field, 8)
     passed = [bool(value > threshold) for value in values]
-    if not (passed[0] and passed[-1] and sum(passed) > 6):
+    if not (passed[0] and passed[3] and passed[4] and passed[7] and sum(passed) > 6):
         return np.float32(0)
     in_order = [values[index] for index in (0, 7, 3, 4, 2, 5, 1, 6)]  # so that ties stay ties
     return np.float32((float(in_order[0]) + float(in_order[1]) + sum(map(float, in_order[2:]))) / 8)
