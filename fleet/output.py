@@ -103,6 +103,26 @@ def _reserve(partial: Path, target: Path) -> None:
         raise InputError(f"cannot write {target}: {error.strerror}") from error
 
 
+def write_picture(target: Path, pixels: Pixels) -> None:
+    """Write ``(height, width, 3)`` RGB pixels; the suffix says in which format.
+
+    Raises:
+        InputError: there is no such format, or the file cannot be written; nothing is left then.
+    """
+    partial = target.with_name(f".partial-{os.getpid()}-{target.name}")
+    try:
+        _, encoded = cv2.imencode(target.suffix, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+        partial.write_bytes(encoded.tobytes())
+        partial.replace(target)
+    except cv2.error as error:
+        raise InputError(f"cannot write {target}: {error.err}") from error
+    except OSError as error:
+        raise InputError(f"cannot write {target}: {error.strerror}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
 class _Pictures:
     """Drawn pictures: one file, or one of the same name for each in a folder."""
 
@@ -122,18 +142,7 @@ class _Pictures:
 
     def add(self, result: Result, pixels: Pixels) -> None:
         target = self._target(Path(result.source))
-        partial = target.with_name(f".partial-{os.getpid()}-{target.name}")
-        try:
-            _, encoded = cv2.imencode(target.suffix, cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
-            partial.write_bytes(encoded.tobytes())
-            partial.replace(target)
-        except cv2.error as error:
-            raise InputError(f"cannot write {target}: {error.err}") from error
-        except OSError as error:
-            raise InputError(f"cannot write {target}: {error.strerror}") from error
-        finally:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
+        write_picture(target, pixels)
         self.names.append(str(target))
 
     def _target(self, source: Path) -> Path:

@@ -1,4 +1,7 @@
-"""Skeletons drawn into a picture."""
+"""Skeletons drawn into a picture; pictures with captions drawn into one sheet."""
+
+import math
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -14,6 +17,8 @@ _PALETTE = (
     (255, 145, 200), (0, 229, 200), (255, 167, 38), (150, 160, 255), (190, 230, 60),
 )  # fmt: skip
 """RGB, bright on most scenes and told apart by most eyes; person by person, then again."""
+_CAPTION = 24
+"""Pixels of the strip for a line of text."""
 _SUBPIXEL_BITS = 4
 """OpenCV draws at 1/16 px with this shift, so that skeletons do not jitter by whole pixels."""
 
@@ -51,3 +56,28 @@ def _number(poses: PoseSet, person: int) -> int:
     """Return the track id, so that a person keeps a color; the place where nobody tracks."""
     track_id = int(poses.track_ids[person]) if len(poses.track_ids) else UNTRACKED
     return person if track_id == UNTRACKED else track_id
+
+
+def contact_sheet(
+    pictures: Sequence[tuple[NDArray[np.uint8], str]], side: int = 224
+) -> NDArray[np.uint8]:
+    """Return one picture of all, in rows of nearly equal length, each above its caption.
+
+    Args:
+        pictures: ``(height, width, 3)`` of any size and color order, and what to write below.
+        side: Pixels that the longer side of each gets.
+    """
+    columns = max(1, math.ceil(math.sqrt(len(pictures))))
+    rows = max(1, math.ceil(len(pictures) / columns))
+    cell = side + _CAPTION
+    sheet = np.full((rows * cell, columns * side, 3), 255, np.uint8)
+    for number, (pixels, caption) in enumerate(pictures):
+        top, left = number // columns * cell, number % columns * side
+        scale = side / max(pixels.shape[:2])
+        width, height = (max(1, round(scale * length)) for length in pixels.shape[1::-1])
+        small = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+        down, along = top + (side - height) // 2, left + (side - width) // 2
+        sheet[down : down + height, along : along + width] = small
+        at = (left + 4, top + cell - 8)
+        cv2.putText(sheet, caption, at, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
+    return sheet

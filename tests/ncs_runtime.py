@@ -112,8 +112,8 @@ def main(library_path, xml, image_path, out):
         call(library.ie_network_set_output_precision, network, each, FP32)
     np.savez(out, **run(library, core, network, np.load(image_path), outputs))
     plugins = {device: plugin_version(library, core, device) for device in ("CPU", "MYRIAD")}
-    print(json.dumps({"inputs": inputs, "outputs": [o.decode() for o in outputs],
-                      "plugins": plugins}))  # fmt: skip
+    names = [each.decode() for each in outputs]
+    json.dump({"inputs": inputs, "outputs": names, "plugins": plugins}, sys.stdout)
 
 
 if __name__ == "__main__":

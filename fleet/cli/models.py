@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fleet.cli import complete, convert, evaluate, render
+from fleet.cli import complete, convert, evaluate, finetune, render
 from fleet.cli.status import JsonOption
 from models.errors import ArtifactError
 
@@ -118,6 +118,8 @@ def verify(names: Names = None, json: JsonOption = False) -> None:
 app.command()(convert.convert)
 app.command("eval")(evaluate.evaluate)
 app.command()(evaluate.compare)
+app.command()(finetune.classify)
+app.command("finetune-head")(finetune.finetune_head)
 
 
 def _wanted(names: list[str] | None) -> "list[ModelManifest]":

@@ -3,65 +3,35 @@
 All errors of a file are reported together; only text that is not YAML at all ends at the first.
 """
 
-import json
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from fleet.config.document import Document, KeyPath, Position, Report, read_document
-from fleet.config.explain import explain
-from fleet.config.schema import FleetConfig, parse_size
+from fleet.config.schema import NAME_RULE, FleetConfig, parse_size
 from fleet.config.urls import anchored_url, check_scheme, is_manifest_path
 from fleet.errors import ConfigError, InputError
 from models.catalog import DEFAULT_MODEL, load_manifest
+from models.document import Document, KeyPath, Problem, Problems, Report, check, read_document
 from models.errors import ManifestError
 
 DEFAULT_CONFIG = Path(__file__).with_name("default.yaml")
 """What a bare `fleet up` reads."""
 
+_WORDS = {
+    # Every pattern of a configuration is that of names; only a rate can be infinite.
+    "string_pattern_mismatch": (NAME_RULE, "choose another name"),
+    "finite_number": ("must be a finite number", "leave the key out for no limit"),
+}
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-
-
-@dataclass(frozen=True, slots=True)
-class ConfigProblem:
-    """One thing that is wrong in a configuration file."""
-
-    file: str
-    line: int
-    """From 1."""
-    column: int
-    """From 1."""
-    key: str
-    """Where in the document, e.g. ``streams[0].url``; empty for the whole."""
-    message: str
-    suggestion: str
-
-    def to_json(self) -> dict[str, str | int]:
-        """Everything but the file, for output that a program reads."""
-        return {
-            "line": self.line,
-            "column": self.column,
-            "key": self.key,
-            "message": self.message,
-            "suggestion": self.suggestion,
-        }
-
-    def __str__(self) -> str:
-        key = f"{self.key}: " if self.key else ""
-        suggestion = f"; {self.suggestion}" if self.suggestion else ""
-        return f"{self.file}:{self.line}:{self.column}: {key}{self.message}{suggestion}"
 
 
 class InvalidConfigError(ConfigError):
     """The file can be read but not used; ``problems`` lists everything that is wrong with it."""
 
-    def __init__(self, problems: list[ConfigProblem]) -> None:
-        self.problems = tuple(sorted(problems, key=lambda each: (each.line, each.column)))
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = tuple(problems)
         lines = [str(problem) for problem in self.problems]
         if len(lines) > 1:
             lines.insert(0, f"{self.problems[0].file} has {len(lines)} errors:")
@@ -87,11 +57,8 @@ def parse_config(text: str, file: str) -> FleetConfig:
     Raises:
         InvalidConfigError: the text is wrong; every problem is in it.
     """
-    problems: list[ConfigProblem] = []
-
-    def report(position: Position, path: KeyPath, message: str, suggestion: str) -> None:
-        problems.append(ConfigProblem(file, *position, _show(path), message, suggestion))
-
+    problems = Problems(file)
+    report = problems.report
     document = read_document(text, report)
     config = None
     if document is not None and not isinstance(document.data, dict):
@@ -99,16 +66,12 @@ def parse_config(text: str, file: str) -> FleetConfig:
     elif document is not None:
         _replace_variables(document, report)
         _anchor_paths(document.data, Path(file).parent)
-        config = _validate(document, report)
+        config = check(document, FleetConfig, report, _WORDS)
         _check_names(document, report)
-    if problems or config is None:
-        raise InvalidConfigError(problems)
+    found = problems.in_order()
+    if found or config is None:
+        raise InvalidConfigError(found)
     return config
-
-
-def _show(path: KeyPath) -> str:
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
-    return text.removeprefix(".")
 
 
 def _read_text(path: Path) -> str:
@@ -125,9 +88,7 @@ def _read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         column = error.start - (error.object.rfind(b"\n", 0, error.start) + 1) + 1
-        problem = ConfigProblem(
-            str(path), line, column, "", "not UTF-8 text", "save the file as UTF-8"
-        )
+        problem = Problem(str(path), line, column, "", "not UTF-8 text", "save the file as UTF-8")
         raise InvalidConfigError([problem]) from error
 
 
@@ -169,16 +130,6 @@ def _url_holders(data: dict[str, Any]) -> Iterator[tuple[dict[str, Any], KeyPath
     for section, path in sections:
         if isinstance(section, dict) and isinstance(section.get("url"), str):
             yield section, path
-
-
-def _validate(document: Document, report: Report) -> FleetConfig | None:
-    # JSON mode: YAML has the types of JSON, where a list is how a tuple is written.
-    try:
-        return FleetConfig.model_validate_json(json.dumps(document.data))
-    except ValidationError as error:
-        for detail in error.errors(include_url=False):
-            report(*explain(document, detail))
-        return None
 
 
 def _check_names(document: Document, report: Report) -> None:

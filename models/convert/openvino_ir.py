@@ -171,8 +171,8 @@ def _graph(manifest: ModelManifest, sources: Mapping[str, Path]) -> bytes:
         return tfjs.graph_def(topology, weights)
     except (KeyError, TypeError, ValueError) as error:
         raise ConversionError(
-            f"{manifest.model_file.path} of {manifest.name} is not a TensorFlow.js model of "
-            f"the format {manifest.format} that this converter knows: {error!r}",
+            f"{manifest.model_file.path} of {manifest.name} is not a TensorFlow.js "
+            f"{manifest.format.removeprefix('tfjs-')} model that this converter knows: {error!r}",
             hint="check the manifest's format",
         ) from error
 

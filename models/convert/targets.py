@@ -48,6 +48,8 @@ def order(
             library or tool for it is missing; the hint says how to get it.
         ManifestError: the network does not take this size.
     """
+    if target in ("tflite", "edgetpu"):
+        _require_tflite(manifest, target)
     chosen = precision or PRECISIONS[target][0]
     if chosen not in PRECISIONS[target]:
         raise ConversionError(
@@ -61,8 +63,6 @@ def order(
         _require_library("nncf")
     if target == "onnx":
         _require_library("onnx")
-    if target in ("tflite", "edgetpu"):
-        _require_tflite(manifest, target)
     return Order(target, chosen, size)
 
 

@@ -18,14 +18,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from models.decoders.base import Outputs
 from models.decoders.openpose_kernel import Maps, Scratch, Settings, compile_group, make_scratch
-from models.decoders.openpose_limbs import AFFINITIES
 from models.decoders.openpose_peaks import CHANNELS as HEATMAPS
-from models.decoders.openpose_peaks import UPSAMPLING
+from models.decoders.openpose_peaks import FIELDS
+from models.decoders.openpose_pixels import UPSAMPLING
 from models.errors import DecodeError, ManifestError
 from models.poses import PoseBuffer
 from models.skeletons import OPENPOSE18, Skeleton
 
-CHANNELS = {"heatmap": HEATMAPS, "paf": AFFINITIES}
+CHANNELS = {"heatmap": HEATMAPS, "paf": 2 * FIELDS}
 """Role of each output -> its channels; of an affinity field x comes first, then y."""
 
 

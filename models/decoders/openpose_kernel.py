@@ -17,31 +17,33 @@ from models.decoders.openpose_limbs import (
     Limbs,
     Work,
     choose_limbs,
-    make_fields,
     make_limbs,
     make_work,
     score_on_cells,
     score_on_pixels,
-    split_fields,
 )
 from models.decoders.openpose_peaks import (
     COMPILER,
     PARTS,
-    UPSAMPLING,
     CellRows,
     Found,
     Peaks,
-    PixelRows,
     find_cell_peaks,
-    find_pixel_peaks,
     jit,
     make_cell_rows,
     make_found,
     make_peaks,
-    make_pixel_rows,
     refine,
     select,
+)
+from models.decoders.openpose_pixels import (
+    UPSAMPLING,
+    PixelRows,
+    find_pixel_peaks,
+    make_fields,
+    make_pixel_rows,
     sort_by_column,
+    split_fields,
     suppress,
 )
 
@@ -57,11 +59,16 @@ Persons: TypeAlias = tuple[
 """The person that owns a peak ``(18, peak)``, the peak of a person's keypoint ``(person, 18)``,
 both -1 where there is none; a person's sum of scores and number of keypoints; order."""
 Shared: TypeAlias = tuple[Found, NDArray[np.uint32], Peaks, Work, Limbs, Persons]
-Scratch: TypeAlias = tuple[CellRows | PixelRows, NDArray[np.uint32], NDArray[np.uint8], Shared]
-"""What `make_scratch` returns."""
+CellScratch: TypeAlias = tuple[CellRows, Shared]
+"""What the fast mode works in."""
+PixelScratch: TypeAlias = tuple[
+    PixelRows, NDArray[np.uint32], NDArray[np.uint8], NDArray[np.float32], Shared
+]
+"""What the reference mode works in: also where each column starts, what is suppressed, fields."""
+Scratch: TypeAlias = CellScratch | PixelScratch
 Output: TypeAlias = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]
 """Which of the 18 each keypoint of the pose buffer is, its keypoints and its scores."""
-Group: TypeAlias = Callable[[Maps, Settings, Scratch, Output], int]
+Group: TypeAlias = Callable[[Maps, Settings, Any, Output], int]
 """The type of `group_on_cells` and `group_on_pixels`."""
 
 _EARS = 17
@@ -80,26 +87,29 @@ def make_scratch(
     most = found[0].shape[1]
     # A person starts with two peaks that nobody else owns.
     most_persons = PARTS * max_candidates // 2
-    persons = (
+    persons: Persons = (
         np.zeros((PARTS, max_candidates), np.int64),
         np.zeros((most_persons, PARTS), np.int64),
         np.zeros(most_persons, np.float64),
         np.zeros(most_persons, np.int64),
         np.zeros(max_poses, np.int64),
     )
+    shared: Shared = (
+        found,
+        np.arange(most, dtype=np.uint32),
+        make_peaks(max_candidates),
+        make_work(max_candidates),
+        make_limbs(max_candidates),
+        persons,
+    )
+    if mode == "fast":
+        return make_cell_rows(width), shared
     return (
-        make_cell_rows(width) if mode == "fast" else make_pixel_rows(height, width),
+        make_pixel_rows(height, width),
         np.zeros(UPSAMPLING * width + 1, np.uint32),
         np.zeros(most, np.uint8),
-        (
-            found,
-            np.arange(most, dtype=np.uint32),
-            make_peaks(max_candidates),
-            make_work(max_candidates),
-            make_limbs(max_candidates),
-            persons,
-        ),
-        make_fields(height, width) if mode == "reference" else make_fields(0, 0),
+        make_fields(height, width),
+        shared,
     )
 
 
@@ -181,13 +191,17 @@ def _close_merging(limb: int, count: int, limbs: Limbs, peaks: Peaks, persons: P
 
 
 @jit
-def _close(limb: int, count: int, shared: Shared, merges: bool) -> None:
-    """Add the limbs of a kind whose both ends other limbs lead to."""
-    peaks, limbs, persons = shared[2], shared[4], shared[5]
+def _add_limbs(limb: int, pairs: int, people: int, shared: Shared, merges: bool) -> int:
+    """Choose the limbs of a kind and add them to the persons; return the persons there are."""
+    _, _, peaks, work, limbs, persons = shared
+    count = choose_limbs(limb, peaks, work, pairs, limbs)
+    if limb < _EARS:
+        return _grow(limb, count, limbs, peaks, persons, people)
     if merges:
         _close_merging(limb, count, limbs, peaks, persons)
     else:
         _close_filling(limb, count, limbs, persons)
+    return people
 
 
 @jit
@@ -236,15 +250,15 @@ def _write(people: int, settings: Settings, shared: Shared, output: Output) -> i
     return ranked
 
 
-def group_on_cells(maps: Maps, settings: Settings, scratch: Scratch, output: Output) -> int:
+def group_on_cells(maps: Maps, settings: Settings, scratch: CellScratch, output: Output) -> int:
     """Write the persons of one frame, best first; return their number. The fast mode.
 
     To be called through `compile_group`.
     """
     heat, paf = maps
-    shared = scratch[3]
-    found, order, peaks, work, limbs, persons = shared
-    find_cell_peaks(heat, settings[0], scratch[0], found)
+    rows, shared = scratch
+    found, order, peaks, work, _, persons = shared
+    find_cell_peaks(heat, settings[0], rows, found)
     for part in range(PARTS):
         select(found, part, order, found[3][part], settings[5], peaks)
     refine(heat, peaks)
@@ -252,37 +266,29 @@ def group_on_cells(maps: Maps, settings: Settings, scratch: Scratch, output: Out
     people = 0
     for limb in range(len(_TABLE)):
         pairs = score_on_cells(paf, limb, peaks, np.float32(settings[1]), work)
-        count = choose_limbs(limb, peaks, work, pairs, limbs)
-        if limb < _EARS:
-            people = _grow(limb, count, limbs, peaks, persons, people)
-        else:
-            _close(limb, count, shared, settings[7])
+        people = _add_limbs(limb, pairs, people, shared, settings[7])
     return _write(people, settings, shared, output)
 
 
-def group_on_pixels(maps: Maps, settings: Settings, scratch: Scratch, output: Output) -> int:
+def group_on_pixels(maps: Maps, settings: Settings, scratch: PixelScratch, output: Output) -> int:
     """Write the persons of one frame, best first; return their number. The reference mode.
 
     To be called through `compile_group`.
     """
     heat, paf = maps
-    rows, starts, is_out, shared, fields = scratch
-    found, order, peaks, work, limbs, persons = shared
+    rows, starts, is_out, fields, shared = scratch
+    found, order, peaks, work, _, persons = shared
     find_pixel_peaks(heat, settings[0], rows, found)
-    split_fields(paf, fields)
     for part in range(PARTS):
         sort_by_column(found, part, starts, order)
         kept = suppress(found, part, order, is_out, settings[6])
         select(found, part, order, kept, settings[5], peaks)
+    split_fields(paf, fields)
     persons[0][:] = -1
     people = 0
     for limb in range(len(_TABLE)):
         pairs = score_on_pixels(fields, limb, peaks, np.float32(settings[1]), work)
-        count = choose_limbs(limb, peaks, work, pairs, limbs)
-        if limb < _EARS:
-            people = _grow(limb, count, limbs, peaks, persons, people)
-        else:
-            _close(limb, count, shared, settings[7])
+        people = _add_limbs(limb, pairs, people, shared, settings[7])
     return _write(people, settings, shared, output)
 
 
@@ -300,5 +306,5 @@ def compile_group(mode: Mode) -> Group:
     scratch = typeof(make_scratch(mode, 1, 1, 1, 1))
     output = types.Tuple((types.int64[::1], types.float32[:, :, ::1], types.float32[::1]))
     signature = types.int64(maps, settings, scratch, output)
-    function = group_on_cells if mode == "fast" else group_on_pixels
+    function: Group = group_on_cells if mode == "fast" else group_on_pixels
     return cast(Group, numba.njit(signature, **COMPILER)(function))

@@ -2,8 +2,9 @@
 
 A pair of peaks is a limb if the field points from one to the other at all but one of some points
 between them, ends included; its affinity is a mean of what the field says there. `score_on_cells`
-takes the nearest cell of 8 points, and both ends and both in the middle must pass. `score_on_pixels` takes 10 points of
-the field upsampled 4 times, interpolated only there, as the reference does.
+takes the nearest cell of 8 points, and both ends and both in the middle must pass.
+`score_on_pixels` takes 10 points of the field upsampled 4 times, interpolated only there, as the
+reference does.
 
 Nothing here allocates, holds the GIL or reads outside its arrays, whatever values the maps hold.
 """
@@ -13,7 +14,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from models.decoders.openpose_peaks import WEIGHTS, Peaks, jit
+from models.decoders.openpose_peaks import Index, Peaks, jit
+from models.decoders.openpose_pixels import field_at_pixel
 
 LIMBS = (
     (1, 2, 12), (1, 5, 20), (2, 3, 14), (3, 4, 16), (5, 6, 22), (6, 7, 24), (1, 8, 0),
@@ -21,7 +23,6 @@ LIMBS = (
     (14, 16, 34), (0, 15, 32), (15, 17, 36), (2, 16, 18), (5, 17, 26),
 )  # fmt: skip
 """(from, to, channel of x; y is the next) in the order in which the reference grows persons."""
-AFFINITIES = 2 * len(LIMBS)
 CELL_SAMPLES, PIXEL_SAMPLES = 8, 10
 """Points between two peaks; the reference's are 10, more than 80 % of which must pass."""
 SHORTEST = np.float32(1e-6)
@@ -33,14 +34,11 @@ _CELL_ORDER = np.array([3, 4, 2, 5, 1, 6], np.float32)
 _PIXEL_ORDER = np.array([4, 5, 3, 6, 2, 7, 1, 8], np.float32)
 _CELL_STEP = np.float32(1 / (CELL_SAMPLES - 1))
 _PIXEL_STEP = np.float32(1 / (PIXEL_SAMPLES - 1))
-_ZERO, _ONE, _TWO, _THREE, _FOUR = (np.uint64(i) for i in range(5))
-_EIGHT, _KINDS = np.uint64(8), np.uint64(len(LIMBS))
+_ZERO, _ONE, _TWO, _THREE = (np.uint64(i) for i in range(4))
 
-Ends: TypeAlias = tuple[
-    NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8], NDArray[np.uint64]
-]
+Ends: TypeAlias = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]
 """x, y and the field's x and y ``(4, peak)`` of the peaks that a kind of limb starts at, and of
-those it ends at; which starts pass with one end, one by one and as words."""
+those it ends at; which starts pass with one end."""
 Pairs: TypeAlias = tuple[
     NDArray[np.uint32],
     NDArray[np.uint32],
@@ -54,57 +52,36 @@ Queue: TypeAlias = tuple[
     NDArray[np.float32], NDArray[np.uint32], NDArray[np.uint64], NDArray[np.uint32]
 ]
 """Affinities, as floats and as bits; what is sorted, twice, and where each byte starts."""
-Work: TypeAlias = tuple[Ends, Pairs, Queue, NDArray[np.float32]]
-"""What the pairs of a kind of limb are scored in; the last is room for a vector."""
+Work: TypeAlias = tuple[Ends, Pairs, Queue]
+"""What the pairs of a kind of limb are scored in."""
 Limbs: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
 """Index of the peak it comes from, of the one it goes to, affinity."""
 
 
 def make_work(capacity: int) -> Work:
     """Allocate what the pairs of so many peaks are scored in."""
-    room, pairs = -(-capacity // 16) * 16, capacity * (capacity + 1)
-    words = np.zeros(room // 8, np.uint64)
-    affinities = np.zeros(pairs, np.float32)
-    return (
-        (np.zeros((4, room), np.float32), np.zeros((4, room), np.float32))
-        + (words.view(np.uint8), words),
-        (np.zeros(pairs, np.uint32), np.zeros(pairs, np.uint32))
-        + (np.zeros(pairs, np.uint8), np.zeros(pairs, np.float64))
-        + (np.zeros(pairs, np.float32), np.zeros(pairs, np.float32)),
-        (affinities, affinities.view(np.uint32))
-        + (np.zeros((2, pairs), np.uint64), np.zeros((4, 256), np.uint32)),
-        np.zeros(8, np.float32),
+    room, most = -(-capacity // 16) * 16, capacity * (capacity + 1)
+    ends = (
+        np.zeros((4, room), np.float32),
+        np.zeros((4, room), np.float32),
+        np.zeros(room, np.uint8),
     )
-
-
-def make_fields(height: int, width: int) -> NDArray[np.float32]:
-    """Allocate the field of each kind of limb as `split_fields` writes it."""
-    return np.zeros((len(LIMBS), (height + 4) | 1, 2 * (width + 4)), np.float32)
-
-
-@jit
-def split_fields(paf: NDArray[np.float32], fields: NDArray[np.float32]) -> None:
-    """Copy the field of each kind of limb into a plane of its own whose border repeats.
-
-    The 4 x 4 cells that a pixel is interpolated from are 4 runs of memory then instead of 16.
-    """
-    height, width = np.uint64(paf.shape[0]), np.uint64(paf.shape[1])
-    last = width + width + _TWO
-    for y in range(height):
-        line = y + _TWO
-        for x in range(width):
-            at = x + x + _FOUR
-            for kind in range(_KINDS):
-                fields[kind, line, at] = paf[y, x, kind + kind]
-                fields[kind, line, at + _ONE] = paf[y, x, kind + kind + _ONE]
-        for kind in range(_KINDS):
-            for at in range(_FOUR):
-                fields[kind, line, at] = fields[kind, line, _FOUR + at % _TWO]
-                fields[kind, line, last + _TWO + at] = fields[kind, line, last + at % _TWO]
-    for kind in range(_KINDS):
-        fields[kind, 0] = fields[kind, 1] = fields[kind, 2]
-        fields[kind, height + _TWO] = fields[kind, height + _ONE]
-        fields[kind, height + _THREE] = fields[kind, height + _ONE]
+    pairs = (
+        np.zeros(most, np.uint32),
+        np.zeros(most, np.uint32),
+        np.zeros(most, np.uint8),
+        np.zeros(most, np.float64),
+        np.zeros(most, np.float32),
+        np.zeros(most, np.float32),
+    )
+    affinities = np.zeros(most, np.float32)
+    queue = (
+        affinities,
+        affinities.view(np.uint32),
+        np.zeros((2, most), np.uint64),
+        np.zeros((4, 256), np.uint32),
+    )
+    return ends, pairs, queue
 
 
 def make_limbs(capacity: int) -> Limbs:
@@ -117,11 +94,9 @@ def make_limbs(capacity: int) -> Limbs:
 
 
 @jit
-def _test_ends(
-    ends: Ends, at: np.uint64, threshold: np.float32, count: int, needs_both: bool
-) -> None:
+def _test_ends(ends: Ends, at: Index, threshold: np.float32, count: int, needs_both: bool) -> None:
     """Mark the starts where the field passes there and at end ``at``; or at one of the two."""
-    first, second, passed, _ = ends
+    first, second, passed = ends
     end_x, end_y = second[0, at], second[1, at]
     field_x, field_y = second[2, at], second[3, at]
     room = np.uint64((count + 15) // 16 * 16)
@@ -142,16 +117,16 @@ def _test_ends(
 
 
 @jit
-def _pair_up(work: Work, counts: tuple[int, int], threshold: np.float32, needs_both: bool) -> int:
+def _pair_up(work: Work, counts: tuple[int, int], threshold: np.float32, needs_both: bool) -> Index:
     """List the pairs that pass at both ends, or at one; return their number.
 
     Without branches, here and in what follows: what passes is hard to guess, and a wrong guess
     costs as much as two points.
     """
-    ends, pairs, _, _ = work
-    first, second, passed, words = ends
+    ends, pairs, _ = work
+    first, second, passed = ends
     starts_of, ends_of, failed, totals, xs, ys = pairs
-    count = np.uint64(0)
+    count: Index = np.uint64(0)
     for j in range(np.uint64(counts[1])):
         _test_ends(ends, j, threshold, counts[0], needs_both)
         for i in range(np.uint64(counts[0])):
@@ -159,26 +134,26 @@ def _pair_up(work: Work, counts: tuple[int, int], threshold: np.float32, needs_b
             ends_of[count] = j
             count += np.uint64(passed[i])
     for pair in range(count):
-        i, j = np.uint64(starts_of[pair]), np.uint64(ends_of[pair])
-        dx, dy = second[_ZERO, j] - first[_ZERO, i], second[_ONE, j] - first[_ONE, i]
+        a, b = np.uint64(starts_of[pair]), np.uint64(ends_of[pair])
+        dx, dy = second[_ZERO, b] - first[_ZERO, a], second[_ONE, b] - first[_ONE, a]
         length = np.sqrt(dx * dx + dy * dy) + SHORTEST
         dx, dy = dx / length, dy / length
         xs[pair], ys[pair] = dx, dy
-        at_start = first[_TWO, i] * dx + first[_THREE, i] * dy
-        at_end = second[_TWO, j] * dx + second[_THREE, j] * dy
+        at_start = first[_TWO, a] * dx + first[_THREE, a] * dy
+        at_end = second[_TWO, b] * dx + second[_THREE, b] * dy
         start_fails, end_fails = not at_start > threshold, not at_end > threshold
         failed[pair] = np.uint8(start_fails) + np.uint8(end_fails)
         totals[pair] = (0.0 if start_fails else np.float64(at_start)) + (
             0.0 if end_fails else np.float64(at_end)
         )
-    return np.int64(count)
+    return count
 
 
 @jit
-def _drop_failed(pairs: Pairs, count: np.uint64) -> np.uint64:
+def _drop_failed(pairs: Pairs, count: Index) -> Index:
     """Keep the pairs of which at most one point failed; return their number."""
     starts_of, ends_of, failed, totals, xs, ys = pairs
-    kept = np.uint64(0)
+    kept: Index = np.uint64(0)
     for pair in range(count):
         fails = failed[pair]
         starts_of[kept], ends_of[kept] = starts_of[pair], ends_of[pair]
@@ -195,7 +170,7 @@ def score_on_cells(
     """Put the pairs that are limbs of a kind into the queue; return their number."""
     a, b = np.uint64(_TABLE[limb, 0]), np.uint64(_TABLE[limb, 1])
     channel = np.uint64(_TABLE[limb, 2])
-    ends, pairs, queue, _ = work
+    ends, pairs, queue = work
     counts = peaks[3][a], peaks[3][b]
     if counts[0] == 0 or counts[1] == 0:
         return 0
@@ -206,7 +181,7 @@ def score_on_cells(
             side[0, i], side[1, i] = x, y
             side[2, i] = paf[cell_y, cell_x, channel]
             side[3, i] = paf[cell_y, cell_x, channel + _ONE]
-    count = np.uint64(_pair_up(work, counts, threshold, True))
+    count: Index = _pair_up(work, counts, threshold, True)
     for step in range(len(_CELL_ORDER)):
         _sample_cells(paf, channel, work, count, _CELL_ORDER[step], threshold)
         count = _drop_failed(pairs, count)
@@ -221,15 +196,15 @@ def score_on_cells(
 @jit
 def _sample_cells(
     paf: NDArray[np.float32],
-    channel: np.uint64,
+    channel: Index,
     work: Work,
-    count: np.uint64,
+    count: Index,
     sample: np.float32,
     threshold: np.float32,
 ) -> None:
     """Look at the nearest cell of one point of each pair; one of the middle must not fail."""
     weight = np.uint8(2 if CELL_SAMPLES // 2 - 1 <= sample <= CELL_SAMPLES // 2 else 1)
-    first, second, _, _ = work[0]
+    first, second, _ = work[0]
     starts_of, ends_of, failed, totals, xs, ys = work[1]
     for pair in range(count):
         i, j = np.uint64(starts_of[pair]), np.uint64(ends_of[pair])
@@ -249,7 +224,7 @@ def score_on_pixels(
 ) -> int:
     """Put the pairs that are limbs of a kind into the queue; return their number."""
     a, b, kind = _TABLE[limb, 0], _TABLE[limb, 1], np.uint64(_TABLE[limb, 2] // 2)
-    ends, pairs, queue, vector = work
+    ends, pairs, queue = work
     counts = peaks[3][a], peaks[3][b]
     if counts[0] == 0 or counts[1] == 0:
         return 0
@@ -257,8 +232,8 @@ def score_on_pixels(
         for i in range(peaks[3][part]):
             x, y = peaks[0][part, i], peaks[1][part, i]
             side[0, i], side[1, i] = x, y
-            side[2, i], side[3, i] = _pixel(fields, kind, np.uint64(x), np.uint64(y), vector)
-    count = np.uint64(_pair_up(work, counts, threshold, False))
+            side[2, i], side[3, i] = field_at_pixel(fields, kind, np.uint64(x), np.uint64(y))
+    count: Index = _pair_up(work, counts, threshold, False)
     for step in range(len(_PIXEL_ORDER)):
         _sample_pixels(fields, kind, work, count, _PIXEL_ORDER[step], threshold)
         count = _drop_failed(pairs, count)
@@ -274,14 +249,14 @@ def score_on_pixels(
 @jit
 def _sample_pixels(
     fields: NDArray[np.float32],
-    kind: np.uint64,
+    kind: Index,
     work: Work,
-    count: np.uint64,
+    count: Index,
     sample: np.float32,
     threshold: np.float32,
 ) -> None:
     """Look at one point of each pair; what fails adds nothing."""
-    first, second, _, _ = work[0]
+    first, second, _ = work[0]
     starts_of, ends_of, failed, totals, xs, ys = work[1]
     for pair in range(count):
         i, j = np.uint64(starts_of[pair]), np.uint64(ends_of[pair])
@@ -289,44 +264,11 @@ def _sample_pixels(
         dx, dy = second[_ZERO, j] - start_x, second[_ONE, j] - start_y
         x = np.uint64(np.int64(np.rint(dx * _PIXEL_STEP * sample + start_x)))
         y = np.uint64(np.int64(np.rint(dy * _PIXEL_STEP * sample + start_y)))
-        field_x, field_y = _pixel(fields, kind, x, y, work[3])
+        field_x, field_y = field_at_pixel(fields, kind, x, y)
         value = field_x * xs[pair] + field_y * ys[pair]
         fails = not value > threshold
         totals[pair] += 0.0 if fails else np.float64(value)
         failed[pair] += fails
-
-
-@jit
-def _pixel(
-    fields: NDArray[np.float32],
-    kind: np.uint64,
-    x: np.uint64,
-    y: np.uint64,
-    vector: NDArray[np.float32],
-) -> tuple[np.float32, np.float32]:
-    """Return the field at a pixel of the map upsampled 4 times, vertically first.
-
-    Written out, so that the vertical half is done as one vector, which goes through ``vector``.
-    """
-    phase_x, phase_y = x & _THREE, y & _THREE
-    # The border repeats twice, so the first of 4 cells is at 0 or more.
-    c = _TWO * ((x >> _TWO) + (phase_x >> _ONE))
-    r = (y >> _TWO) + (phase_y >> _ONE)
-    w0, w1 = WEIGHTS[phase_y, 0], WEIGHTS[phase_y, 1]
-    w2, w3 = WEIGHTS[phase_y, 2], WEIGHTS[phase_y, 3]
-    for at in range(_EIGHT):
-        vector[at] = (
-            w0 * fields[kind, r, c + at]
-            + w1 * fields[kind, r + _ONE, c + at]
-            + w2 * fields[kind, r + _TWO, c + at]
-            + w3 * fields[kind, r + _THREE, c + at]
-        )
-    w0, w1 = WEIGHTS[phase_x, 0], WEIGHTS[phase_x, 1]
-    w2, w3 = WEIGHTS[phase_x, 2], WEIGHTS[phase_x, 3]
-    return (
-        w0 * vector[0] + w1 * vector[2] + w2 * vector[4] + w3 * vector[6],
-        w0 * vector[1] + w1 * vector[3] + w2 * vector[5] + w3 * vector[7],
-    )
 
 
 @jit
@@ -366,7 +308,7 @@ def _sort(queue: NDArray[np.uint64], count: int, starts: NDArray[np.uint32]) -> 
             total += here
         source, target = queue[byte % 2], queue[1 - byte % 2]
         for i in range(count):
-            value = np.int64((source[i] >> np.uint64(32 + 8 * byte)) & np.uint64(255))
+            value = int((source[i] >> np.uint64(32 + 8 * byte)) & np.uint64(255))
             target[starts[byte, value]] = source[i]
             starts[byte, value] += np.uint32(1)
     return 0
@@ -384,7 +326,7 @@ def choose_limbs(limb: int, peaks: Peaks, work: Work, pairs: int, limbs: Limbs) 
     taken_ends[:count_b] = 0
     count = 0
     for i in range(pairs):
-        index = np.int64(ordered[i] & np.uint64(0xFFFFFFFF))
+        index = int(ordered[i] & np.uint64(0xFFFFFFFF))
         a, b = index % count_a, index // count_a
         if taken_starts[a] or taken_ends[b]:
             continue
@@ -402,4 +344,5 @@ def _affinity(key: np.uint64, queue: Queue) -> np.float32:
     """Return the affinity that `_enqueue` put into a key."""
     affinities, bits = queue[0], queue[1]
     bits[0] = ~np.uint32(key >> np.uint64(32))
-    return affinities[0]
+    affinity: np.float32 = affinities[0]
+    return affinity

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import BaseModel, Discriminator, Field, Tag
 
 from models.manifest.fields import ByteCount, RelativePath, Sha256, Strict, Text, WebAddress
 
@@ -71,20 +71,27 @@ class Upstream(Strict):
     """Why nothing is fetched from there."""
 
 
-_SOURCE_KINDS = ("url", "npm", "pypi", "folder")
+_SOURCE_KINDS = {
+    "url": "UrlSource",
+    "npm": "NpmSource",
+    "pypi": "PypiSource",
+    "folder": "FolderSource",
+}
 
 
 def _source_kind(value: Any) -> str | None:
-    keys = value if isinstance(value, Mapping) else vars(value)
-    kinds = [kind for kind in _SOURCE_KINDS if kind in keys]
-    return f"{kinds[0]} source" if len(kinds) == 1 else None
+    if isinstance(value, BaseModel):
+        return type(value).__name__
+    keys = value if isinstance(value, Mapping) else ()
+    kinds = [kind for key, kind in _SOURCE_KINDS.items() if key in keys]
+    return kinds[0] if len(kinds) == 1 else None
 
 
 Source = Annotated[
-    Annotated[UrlSource, Tag("url source")]
-    | Annotated[NpmSource, Tag("npm source")]
-    | Annotated[PypiSource, Tag("pypi source")]
-    | Annotated[FolderSource, Tag("folder source")],
+    Annotated[UrlSource, Tag("UrlSource")]
+    | Annotated[NpmSource, Tag("NpmSource")]
+    | Annotated[PypiSource, Tag("PypiSource")]
+    | Annotated[FolderSource, Tag("FolderSource")],
     Discriminator(
         _source_kind,
         custom_error_type="source_kind",

@@ -124,11 +124,11 @@ class OutputSpec(Strict):
 
 
 def _output_kind(value: Any) -> str:
-    return "detailed output" if isinstance(value, Mapping | OutputSpec) else "plain output"
+    return "OutputSpec" if isinstance(value, Mapping | OutputSpec) else "text"
 
 
 Output = Annotated[
-    Annotated[Text, Tag("plain output")] | Annotated[OutputSpec, Tag("detailed output")],
+    Annotated[Text, Tag("text")] | Annotated[OutputSpec, Tag("OutputSpec")],
     Discriminator(_output_kind),
 ]
 """The tensor's name is enough where it is taken as it is."""

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from fleet.config.document import read_document
 from fleet.config.load import DEFAULT_CONFIG, load_config
 from fleet.config.schema import config_schema
+from models.document import read_document
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 FILES = sorted(CONFIGS.rglob("*.yaml"))

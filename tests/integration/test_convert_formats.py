@@ -190,7 +190,7 @@ def test_a_whole_name_is_preferred_to_a_part_of_one(ov, publish, saved):
         ({"outputs": {"heatmap": "heat"}}, "0 outputs of net have 'heat'"),
         ({"stride": 16}, "not of stride 16"),
         ({"format": "onnx"}, "OpenVINO cannot read net"),
-        ({"format": "tfjs-layers"}, "is not a TensorFlow.js model of the format tfjs-layers"),
+        ({"format": "tfjs-layers"}, "is not a TensorFlow.js layers model"),
         ({"needs": "edgetpu"}, "is compiled for an Edge TPU .* no such device is here"),
     ],
 )

@@ -236,9 +236,7 @@ def best_pairs(
     return chosen
 
 
-def sample(
-    a: Peak, b: Peak, field: NDArray[np.float32], count: int
-) -> list[np.float32]:
+def sample(a: Peak, b: Peak, field: NDArray[np.float32], count: int) -> list[np.float32]:
     """Return what the field says in the direction from a to b at so many points, ends included."""
     vx, vy = b.x - a.x, b.y - a.y
     length = np.sqrt(vx * vx + vy * vy) + np.float32(1e-6)

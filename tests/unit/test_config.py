@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from fleet.config.load import (
     DEFAULT_CONFIG,
-    ConfigProblem,
     InvalidConfigError,
     load_config,
     parse_config,
@@ -24,6 +23,7 @@ from fleet.config.schema import (
     parse_size,
 )
 from fleet.errors import ConfigError, ExitCode
+from models.document import Problem
 
 
 def problems(text):
@@ -229,6 +229,7 @@ def test_a_mistake_is_named_with_its_place_and_a_way_out(text, expected):
         ("version: 1\nray: &a [*a]\n", "2:6", "anchors and aliases"),
         ("version: 1\nmodel: !!python/name:os.system x\n", "2:8", "tag"),
         ("version: !!int x\n", "1:10", "`x` does not fit its tag"),
+        ("version: !!int\n", "1:10", "does not fit its tag"),
         ("version: 1\n? [a]\n: 1\n", "2:3", "a key must be a text"),
         ("version: 1\nmodel: \x07\n", "2:8", "remove the character"),
         ("", "1:1", "start with `version: 1`"),
@@ -304,7 +305,7 @@ def test_a_byte_order_mark_is_no_error(tmp_path):
 
 @given(st.text(alphabet="version: 1[]{}&*!-?|>'\"#,ab\n\t\\%", max_size=60))
 def test_any_text_gives_a_configuration_or_a_list_of_problems(text):
-    problems: tuple[ConfigProblem, ...] | None = None
+    problems: tuple[Problem, ...] | None = None
     try:
         parse_config(text, "any.yaml")
     except InvalidConfigError as error:
