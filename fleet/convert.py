@@ -6,7 +6,7 @@ In 8 bits, also how far its poses are from those of the network that it was made
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,6 +99,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         FleetError: the disk refused in the middle.
     """
     partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    made = [folder for folder in partial.parents if not folder.exists()]
     try:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise InputError(f"{path} is not empty", hint="name another --out, or remove it first")
@@ -114,6 +115,9 @@ def new_folder(path: Path) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        for folder in made:
+            with suppress(OSError):  # it holds what was written
+                folder.rmdir()
 
 
 def convert(

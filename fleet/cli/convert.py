@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from models.manifest import ModelManifest
 
 
+_FAITHFUL_OKS = 0.75
+"""COCO's strict threshold (https://cocodataset.org/#keypoints-eval, 1.1: AP75)."""
+
+
 def convert(
     name: Annotated[str, typer.Argument(metavar="NAME", autocompletion=complete.models)],
     to: Annotated[
@@ -45,8 +49,9 @@ def convert(
 
     `fleet infer -m FOLDER/manifest.yaml` and `fleet models eval FOLDER/manifest.yaml` run what was
     written. Only ir in f32 and f16 takes pictures of any size; the others have one, the network's
-    own where --size does not say. int8 is calibrated with pictures of the folder; every fifth of
-    them is kept to show what it costs.
+    own where --size does not say. ir in int8 is calibrated with pictures of the folder; every fifth
+    of them is kept to show what it costs. tflite and edgetpu in int8 take a network that is
+    published so.
 
     --json prints {"name", "target", "precision", "size", "folder", "manifest", "files": [{"path",
     "size", "sha256"}], "inputs": [{"name", "dtype", "shape"}], "outputs": [...], "agreement":
@@ -113,6 +118,11 @@ def _write(
         if pictures is not None and can_compare(manifest):
             with render.steps("comparing with f32", len(pictures.held_out)) as advance:
                 alike = compare(manifest, order, partial, pictures.held_out, advance)
+    if alike is not None and alike.oks is not None and alike.oks < _FAITHFUL_OKS:
+        render.warning(
+            f"the poses differ much from those in f32: mean OKS {alike.oks:.2f}; calibrate with "
+            "other pictures, or stay with f16"
+        )
     return made, alike
 
 

@@ -1,8 +1,8 @@
 """Write a network for a runtime outside this program: IR, IR v10, ONNX, TFLite, Edge TPU.
 
 Beside each lies a manifest, so that the result is a network like those of the catalog. The input
-and outputs are those of our own IR (see `models.convert.openvino_ir`), except of TFLite, which is
-passed on as it was published.
+and outputs are those of our own IR (see `models.convert.openvino_ir`), except of 8-bit TFLite,
+which is passed on as it was published.
 """
 
 import hashlib
@@ -27,6 +27,8 @@ from models.errors import ConversionError
 from models.manifest import ModelManifest
 
 MANIFEST = "manifest.yaml"
+_LABELS = "labels.json"
+_ROLES = {_LABELS: "labels"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ def export(
         ModelError: the network cannot be had or converted.
         OSError: the folder cannot be written.
     """
-    if order.target in ("tflite", "edgetpu"):
+    if order.target in ("tflite", "edgetpu") and order.precision == "int8":
         return _pass_on(manifest, order, folder, progress)
     network = ensure_ir(manifest, progress)
     model = openvino.Core().read_model(network.path)
@@ -84,6 +86,10 @@ def export(
 
         model = quantize(model, pictures, manifest.input)
     names = _write(model, order, folder)
+    if manifest.task == "classify":
+        labels = ensure_files(model_files(manifest), progress)[manifest.labels_file.path]
+        shutil.copyfile(labels, folder / _LABELS)
+        names += (_LABELS,)
     made = _describe(manifest, order, folder, names, network.outputs)
     inputs, outputs = ([_tensor(each) for each in side] for side in (model.inputs, model.outputs))
     return Export(made, (*names, MANIFEST), tuple(inputs), tuple(outputs))
@@ -115,12 +121,18 @@ def _write(model: openvino.Model, order: Order, folder: Path) -> tuple[str, ...]
         ElementTree.ElementTree(root).write(xml, encoding="utf-8", xml_declaration=True)
         weights.write_bytes(content)
         return xml.name, weights.name
-    from models.convert.onnx_graph import to_onnx  # noqa: PLC0415  onnx comes with an extra
-
     xml.unlink()
     weights.unlink()
-    (folder / "network.onnx").write_bytes(to_onnx(root, content, precision))
-    return ("network.onnx",)
+    path = folder / f"network.{order.target}"
+    if order.target == "onnx":
+        from models.convert.onnx_graph import to_onnx  # noqa: PLC0415  onnx comes with an extra
+
+        path.write_bytes(to_onnx(root, content, precision))
+    else:
+        from models.convert.tflite_graph import to_tflite  # noqa: PLC0415  as the others
+
+        path.write_bytes(to_tflite(root, content))
+    return (path.name,)
 
 
 def _pass_on(manifest: ModelManifest, order: Order, folder: Path, progress: Progress) -> Export:
@@ -159,7 +171,11 @@ def _describe(
     """
     size = "any" if order.size is None else f"{order.size[0]}x{order.size[1]}"
     files = [
-        {"role": "shard" if at else "model", "path": name, **_digest(folder / name)}
+        {
+            "role": _ROLES.get(name, "shard" if at else "model"),
+            "path": name,
+            **_digest(folder / name),
+        }
         for at, name in enumerate(names)
     ]
     formats = {"ir": "openvino-ir", "ir-v10": "openvino-ir", "onnx": "onnx"}
@@ -176,7 +192,7 @@ def _describe(
     if outputs is not None:
         document["outputs"] = dict(outputs)
         document["input"]["layout"] = "NHWC"
-    if order.size is not None and order.target not in ("tflite", "edgetpu"):
+    if order.size is not None and outputs is not None:
         document["input"] |= {"width": order.size[0], "height": order.size[1], "step": None}
     made = ModelManifest.model_validate_json(json.dumps(document))
     (folder / MANIFEST).write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")

@@ -94,6 +94,11 @@ def _replace(layer: Element, graph: _Graph) -> None:
     """Say one layer in the words of 2021.4."""
     kind, opset = layer.get("type", ""), layer.get("version", "")
     number = opset.removeprefix("opset")
+    if kind == "FakeQuantize":
+        raise ConversionError(
+            f"{layer.get('name')} computes in 8 bits, and Movidius sticks compute in f16 only",
+            hint="take a network that is not quantized, e.g. posenet-mobilenet-075",
+        )
     if number.isdigit() and int(number) <= LAST_OPSET:
         return
     if (kind, opset) == ("MaxPool", "opset8"):

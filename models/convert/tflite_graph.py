@@ -19,6 +19,8 @@ from models.errors import ConversionError
 
 _VERSION = 3
 """Of the schema, in its own words; the file begins with the identifier TFL3."""
+_SIGNATURE = "serving_default"
+"""What TensorFlow calls the only signature."""
 _TYPES = {
     "float32": schema.TensorType.FLOAT32, "int32": schema.TensorType.INT32,
 }  # fmt: skip
@@ -90,7 +92,21 @@ class _Writer:
         model.version, model.description = _VERSION, "posefleet"
         model.subgraphs, model.buffers = [self._graph], self._buffers
         model.operatorCodes = [_code(each) for each in self._codes]
+        model.signatureDefs = [self._signature()]
         return model
+
+    def _signature(self) -> Any:
+        """Say inputs and outputs by name, as quantizers want them."""
+        made = schema.SignatureDefT()
+        made.signatureKey, made.subgraphIndex = _SIGNATURE, 0
+        made.inputs = [self._named(each) for each in self._graph.inputs]
+        made.outputs = [self._named(each) for each in self._graph.outputs]
+        return made
+
+    def _named(self, number: int) -> Any:
+        made = schema.TensorMapT()
+        made.name, made.tensorIndex = self._graph.tensors[number].name, number
+        return made
 
     def _cannot(self, layer: Element, why: str = "") -> ConversionError:
         kind = f"{layer.get('type')} ({layer.get('name')})"

@@ -22,7 +22,7 @@ def _inside(path: str) -> str:
 
 
 def _skeleton(name: str) -> str:
-    if name not in SKELETONS:
+    if name and name not in SKELETONS:
         raise ValueError(f"unknown skeleton {name!r}; known: {', '.join(SKELETONS)}")
     return name
 

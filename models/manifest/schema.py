@@ -78,10 +78,13 @@ class ModelManifest(Strict):
     @model_validator(mode="after")
     def _fits_its_task(self) -> Self:
         is_pose = self.task == "pose"
-        for key in ("stride", "skeleton"):
-            if is_pose and key not in self.model_fields_set:
+        given = {"stride": "stride" in self.model_fields_set, "skeleton": bool(self.skeleton)}
+        if not is_pose:
+            given["stride"] = self.stride != 1
+        for key, is_given in given.items():
+            if is_pose and not is_given:
                 raise ValueError(f"{key}: this key is missing")
-            if not is_pose and key in self.model_fields_set:
+            if not is_pose and is_given:
                 raise ValueError(f"{key}: only networks that find poses have one")
         labels = sum(file.role == "labels" for file in self.files)
         if labels != (0 if is_pose or not self.files else 1):

@@ -3,36 +3,29 @@
 import json
 import os
 import stat
-import subprocess
-import sys
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import tiny_network
 import yaml
 from conftest import SHARED
+from export_cases import expected, infer, noise
 from infer_cases import noise as picture
 from infer_cases import write_picture
 from typer.testing import CliRunner
 
 from fleet import cli
+from fleet.convert import Agreement, agreement
 from fleet.errors import ExitCode
 from models.catalog import load_manifest
 from models.convert import export, targets
 from models.convert.edgetpu import compile_for_edgetpu
-from models.convert.ir_v10 import to_v10
 from models.errors import ConversionError
-
-openvino = pytest.importorskip("openvino")
-ops = pytest.importorskip("openvino.opset13")
-opset8 = pytest.importorskip("openvino.opset8")
+from models.poses import PoseSet
+from models.skeletons import COCO17
 
 pytestmark = pytest.mark.integration
-
-OLD_RUNTIME = "opencv-python-inference-engine==2022.1.5"
-"""A wheel that carries OpenVINO 2021.4.2 with its CPU and MYRIAD plugins."""
 
 
 @pytest.fixture
@@ -65,34 +58,22 @@ def pictures(home):
     return folder
 
 
-def infer(path, image):
-    exact = {"INFERENCE_PRECISION_HINT": "f32"}
-    model = openvino.Core().read_model(path)
-    if model.is_dynamic():
-        model.reshape(list(image.shape))
-    compiled = openvino.Core().compile_model(model, "CPU", exact)
-    result = compiled(image)
-    return [result[output] for output in compiled.outputs]
-
-
-def expected(image):
-    cells = image[0, :: tiny_network.STRIDE, :: tiny_network.STRIDE]
-    return [cells @ kernel[0, 0] for kernel in tiny_network.kernels().values()]
-
-
-def noise(*shape):
-    return np.random.default_rng(3).uniform(-1, 1, shape).astype(np.float32)
+def extra_of(target):
+    """Skip the test where the library that writes this target is not installed."""
+    for known, library in (("onnx", "onnx"), ("tflite", "ai_edge_litert")):
+        if target == known:
+            pytest.importorskip(library)
 
 
 TARGETS = [
     ("ir", "f16", 2e-3), ("ir", "f32", 1e-5), ("ir-v10", "f16", 2e-3), ("ir-v10", "f32", 1e-5),
-    ("onnx", "f32", 1e-5), ("onnx", "f16", 4e-3),
+    ("onnx", "f32", 1e-5), ("onnx", "f16", 4e-3), ("tflite", "f32", 1e-5),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("target", "precision", "tolerance"), TARGETS)
 def test_what_is_written_computes_what_the_weights_say(convert, target, precision, tolerance):
-    pytest.importorskip("onnx")
+    extra_of(target)
     words = ("--to", target, "--precision", precision, "--size", "113x65", "--json")
     made = json.loads(convert(*words).stdout)
     assert made["size"] == "113x65"
@@ -102,9 +83,9 @@ def test_what_is_written_computes_what_the_weights_say(convert, target, precisio
         np.testing.assert_allclose(found[0], wanted, atol=tolerance * np.abs(wanted).max())
 
 
-@pytest.mark.parametrize("target", ["ir", "ir-v10", "onnx"])
+@pytest.mark.parametrize("target", ["ir", "ir-v10", "onnx", "tflite"])
 def test_the_manifest_beside_it_makes_it_a_network_of_its_own(convert, home, target):
-    pytest.importorskip("onnx")
+    extra_of(target)
     made = json.loads(convert("--to", target, "--json").stdout)
     described = load_manifest(made["manifest"])
     assert (
@@ -153,6 +134,44 @@ def test_int8_runs_and_shows_what_it_costs(convert, pictures, home):
     assert not list(home.glob(".partial*"))
 
 
+def test_int8_that_spoils_the_poses_is_warned_of(convert, pictures, monkeypatch):
+    pytest.importorskip("nncf")
+    monkeypatch.setattr("fleet.convert.compare", lambda *_: Agreement(0.5, 9, 2))
+    result = convert("--to", "ir", "-p", "int8", "--calibration", pictures)
+    assert "warning: the poses differ much" in result.stderr
+    assert "9 people in 2 pictures" in result.stdout
+
+
+def person():
+    """A pose set of one person, all of whose keypoints are seen."""
+    points = np.ones((1, 17, 3), np.float32)
+    points[0, :, :2] = np.arange(34).reshape(17, 2)
+    return PoseSet(COCO17, np.ones(1, np.float32), points)
+
+
+def nobody():
+    return PoseSet(COCO17, np.empty(0, np.float32), np.empty((0, 17, 3), np.float32))
+
+
+def test_agreement_is_1_with_itself_and_0_with_nobody():
+    one = person()
+    assert agreement(one, one) == pytest.approx([1.0])
+    assert agreement(one, nobody()) == [0.0]
+    assert agreement(nobody(), one) == []
+
+
+def test_agreement_falls_with_the_distance_and_leaves_out_who_has_no_size():
+    one = person()
+    values = []
+    for shift in (0.1, 0.5, 2.0):
+        moved = person()
+        moved.keypoints[..., 0] += shift
+        values += agreement(one, moved)
+    assert 1 > values[0] > values[1] > values[2] > 0
+    one.keypoints[0, 2:, 2] = 0  # two keypoints are seen
+    assert agreement(one, one) == []
+
+
 def refusals():
     """Words, exit code and a part of the message."""
     yield ("--to", "tar"), ExitCode.USAGE, "none of ir, ir-v10"
@@ -164,7 +183,8 @@ def refusals():
     yield ("--to", "ir", "-p", "int8", "--calibration", "."), ExitCode.INPUT, "no picture"
     yield ("--to", "ir", "-p", "int8", "--calibration", "gone"), ExitCode.INPUT, "gone"
     yield ("--to", "ir", "--calibration", "."), ExitCode.USAGE, "only ir in int8"
-    yield ("--to", "tflite"), ExitCode.MODEL, "TensorFlow's own"
+    yield ("--to", "tflite", "-p", "int8"), ExitCode.MODEL, "not published as 8-bit TFLite"
+    yield ("--to", "tflite", "-p", "f16"), ExitCode.MODEL, "not written in f16"
     yield ("--to", "edgetpu"), ExitCode.MODEL, "posenet-coral-075-edgetpu"
     yield ("--to", "ir", "--out", "tiny.yaml/x"), ExitCode.INPUT, "cannot write tiny.yaml/x"
     yield ("--to", "ir", "--out", "published"), ExitCode.INPUT, "is not empty"
@@ -203,10 +223,9 @@ def test_a_full_disk_is_one_clear_error_and_leaves_nothing(convert, home, monkey
 
     convert("--to", "ir", "--out", "first")  # fills the cache
     monkeypatch.setattr(export.openvino, "save_model", full)
-    result = convert("--to", "ir", "--out", "second", code=ExitCode.FAILED)
-    assert "cannot write second: No space left on device" in result.stderr
-    assert not (home / "second").exists()
-    assert not list(home.glob(".partial*"))
+    result = convert("--to", "ir", "--out", "a/second", code=ExitCode.FAILED)
+    assert "cannot write a/second: No space left on device" in result.stderr
+    assert not (home / "a").exists()
 
 
 def test_a_library_that_is_missing_is_named_with_its_extra(convert, monkeypatch):
@@ -277,145 +296,3 @@ def test_a_compiler_that_does_not_end_is_ended(home, compiler):
     compiler("exec sleep 60")
     with pytest.raises(ConversionError, match="did not end within"):
         compile_for_edgetpu(home / "a.tflite", home, timeout_s=0.2)
-
-
-# Every operation that the writers know, in one network.
-
-
-def constant(*shape):
-    return ops.constant(noise(*shape))
-
-
-def every_operation(height, width):
-    image = ops.parameter([1, height, width, 3], np.float32, name="image")
-    image.output(0).set_names({"image"})
-    ones, pads = [1, 1], [0, 0]
-    value = ops.transpose(image, np.array([0, 3, 1, 2]))
-    value = ops.convolution(value, constant(8, 3, 3, 3), [2, 2], pads, pads, ones, "same_upper")
-    value = ops.clamp(ops.add(value, constant(1, 8, 1, 1)), 0.0, 6.0)
-    weights = constant(8, 1, 1, 3, 3)
-    value = ops.group_convolution(value, weights, ones, pads, pads, [2, 2], "same_upper")
-    value = ops.prelu(value, constant(8))
-    pooled = opset8.max_pool(value, [2, 2], ones, pads, pads, [2, 2], "floor", "same_upper")
-    lower = ops.convolution(value, constant(4, 8, 3, 3), [2, 2], pads, pads, ones, "same_lower")
-    lower = ops.sigmoid(ops.elu(lower, 0.5))
-    even = ops.convolution(
-        pooled.output(0), constant(4, 8, 2, 2), [2, 2], [1, 0], [0, 1], ones, "explicit"
-    )
-    even = ops.relu(ops.multiply(ops.subtract(even, constant(1, 4, 1, 1)), constant(1, 4, 1, 1)))
-    results = []
-    for name, part in (("lower", lower), ("even", even)):
-        both = ops.concat([part, part], 1)
-        end = ops.slice(both, np.array([2]), np.array([7]), np.array([1]), np.array([1]))
-        last = ops.transpose(end, np.array([0, 2, 3, 1]))
-        last.output(0).set_names({name})
-        results.append(ops.result(last))
-    flat = ops.reshape(ops.divide(even, np.float32(3)), np.array([1, -1]), False)
-    flat.output(0).set_names({"flat"})
-    return openvino.Model([*results, ops.result(flat)], [image], "every-operation")
-
-
-@pytest.fixture(params=[(33, 49), (32, 46), (31, 64)], ids=lambda size: "x".join(map(str, size)))
-def written(request, tmp_path):
-    """A network with every operation, as IR v11, and its answer to some noise."""
-    path = tmp_path / "v11.xml"
-    openvino.save_model(every_operation(*request.param), path, compress_to_fp16=False)
-    image = noise(1, *request.param, 3)
-    tree = ElementTree.parse(path).getroot()
-    return tree, path.with_suffix(".bin").read_bytes(), image, infer(path, image)
-
-
-def assert_alike(found, wanted, tolerance):
-    for one, other in zip(found, wanted, strict=True):
-        np.testing.assert_allclose(one, other, atol=tolerance * np.abs(other).max())
-
-
-@pytest.fixture
-def to_onnx():
-    """The writer; the test is skipped where the library for it is not installed."""
-    return pytest.importorskip("models.convert.onnx_graph").to_onnx
-
-
-def test_onnx_runtime_and_openvino_compute_the_same_of_onnx(to_onnx, written, tmp_path):
-    onnxruntime = pytest.importorskip("onnxruntime")
-    tree, weights, image, wanted = written
-    for precision, tolerance in (("f32", 1e-5), ("f16", 1e-2)):
-        path = tmp_path / f"{precision}.onnx"
-        path.write_bytes(to_onnx(tree, weights, precision))
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        assert [each.name for each in session.get_outputs()] == ["lower", "even", "flat"]
-        assert_alike(session.run(None, {"image": image}), wanted, tolerance)
-        assert_alike(infer(path, image), wanted, tolerance)
-
-
-def test_an_operation_that_onnx_is_not_written_of_is_named(to_onnx, tmp_path):
-    image = ops.parameter([1, 4], np.float32)
-    model = openvino.Model([ops.result(ops.erf(image))], [image], "erf")
-    openvino.save_model(model, tmp_path / "erf.xml")
-    tree = ElementTree.parse(tmp_path / "erf.xml").getroot()
-    with pytest.raises(ConversionError, match="operation Erf"):
-        to_onnx(tree, (tmp_path / "erf.bin").read_bytes())
-
-
-def write_v10(written, folder, precision):
-    tree, weights, *_ = written
-    root, content = to_v10(tree, weights, precision)
-    path = folder / "v10.xml"
-    ElementTree.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
-    path.with_suffix(".bin").write_bytes(content)
-    return path
-
-
-@pytest.mark.parametrize(("precision", "tolerance"), [("f32", 1e-6), ("f16", 1e-2)])
-def test_openvino_of_today_computes_the_same_of_v10(written, tmp_path, precision, tolerance):
-    path = write_v10(written, tmp_path, precision)
-    assert_alike(infer(path, written[2]), written[3], tolerance)
-
-
-@pytest.fixture(scope="module")
-def old_runtime(tmp_path_factory):
-    """The C library of OpenVINO 2021.4; the test is skipped where it cannot be had."""
-    folder = tmp_path_factory.mktemp("ncs")
-    words = ["-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), OLD_RUNTIME]
-    done = subprocess.run(
-        [sys.executable, *words], capture_output=True, text=True, timeout=150, check=False
-    )
-    library = folder / "cv2" / "libinference_engine_c_api.so"
-    if done.returncode != 0 or not library.is_file():
-        pytest.skip(f"{OLD_RUNTIME} cannot be installed: {done.stderr.strip()[-200:]}")
-    return library
-
-
-def run_old(library, xml, image, folder):
-    np.save(folder / "input.npy", image)
-    script = Path(__file__).parent.parent / "ncs_runtime.py"
-    files = (xml, folder / "input.npy", folder / "output.npz")
-    done = subprocess.run(
-        [sys.executable, str(script), str(library), *map(str, files)],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    with np.load(folder / "output.npz") as found:
-        return json.loads(done.stdout), {name: found[name] for name in found.files}
-
-
-@pytest.mark.network
-@pytest.mark.parametrize("precision", ["f32", "f16"])
-def test_openvino_2021_reads_v10_and_computes_the_same(old_runtime, written, tmp_path, precision):
-    path = write_v10(written, tmp_path, precision)
-    image = written[2]
-    said, found = run_old(old_runtime, path, image, tmp_path)
-    assert said["inputs"] == [["image", list(image.shape)]]
-    assert sorted(said["outputs"]) == ["even", "flat", "lower"]
-    today = infer(path, image)  # of the same file: f16 weights are the same on both sides
-    assert_alike([found["lower"], found["even"], found["flat"]], today, 1e-3)
-
-
-@pytest.mark.network
-def test_openvino_2021_runs_a_network_of_the_command(old_runtime, convert, tmp_path):
-    made = json.loads(convert("--to", "ir-v10", "--json").stdout)
-    image = noise(1, 49, 65, 3)
-    said, found = run_old(old_runtime, made["files"][0]["path"], image, tmp_path)
-    assert set(said["outputs"]) == set(found) == {each["name"] for each in made["outputs"]}
-    for each, wanted in zip(made["outputs"], expected(image), strict=True):
-        np.testing.assert_allclose(found[each["name"]][0], wanted, atol=2e-2)

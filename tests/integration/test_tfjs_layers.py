@@ -7,8 +7,12 @@ import tiny_layers
 from agents.accelerators.base import NetworkFile
 from agents.accelerators.openvino_runtime import OpenVinoDriver
 from agents.pipeline import load_model
+from models.catalog import load_manifest
 from models.convert import tfjs, tfjs_layers
+from models.convert.export import export
 from models.convert.openvino_ir import ensure_ir
+from models.convert.targets import Order
+from models.decoders.classify import read_labels
 from models.errors import ConversionError, ManifestError
 
 pytestmark = pytest.mark.integration
@@ -108,3 +112,16 @@ def test_a_classification_network_is_not_loaded_for_poses(home):
         load_model(device, tiny_layers.write(home / "published"))
     device.close()
     assert caught.value.hint == "use `fleet models classify`"
+
+
+@pytest.mark.parametrize("precision", ["f32", "f16"])
+def test_a_converted_one_classifies_the_same(home, precision):
+    manifest = tiny_layers.write(home / "published")
+    folder = home / "converted"
+    folder.mkdir()
+    export(manifest, Order("ir", precision, None), folder)
+    again = load_manifest(folder / "manifest.yaml")
+    assert read_labels((folder / again.labels_file.path).read_text()) == tiny_layers.CLASSES
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    one, other = outputs(manifest, pixels), outputs(again, pixels)
+    assert np.allclose(one["scores"], other["scores"], atol=2e-3)

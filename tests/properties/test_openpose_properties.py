@@ -24,7 +24,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 MODES = st.sampled_from(["fast", "reference"])
 ODDITIES = np.array([np.nan, np.inf, -np.inf, 3e38, -3e38, 1e30, -0.0, 0.0], np.float32)
 
-in_kernel_time = settings(deadline=None, max_examples=40)
+in_kernel_time = settings(deadline=None, max_examples=30)
 
 
 @st.composite
@@ -97,11 +97,11 @@ def test_agrees_with_the_twin(maps, mode, options):
 @in_kernel_time
 @given(broken_scenes(), MODES)
 def test_agrees_with_the_twin_where_values_are_not_numbers(maps, mode):
-    options = {"mode": mode, "min_keypoints": 1, "min_mean_score": 0.0}
-    scores, keypoints = decode(maps, **options)
+    options = {"mode": mode, "min_keypoints": 1, "min_mean_score": 0.0, "max_candidates": 20}
+    scores, keypoints = decode(maps, max_poses=1000, **options)
     assert np.isfinite(scores).all()
     assert np.isfinite(keypoints).all()
-    assert_same_people(scores, keypoints, twin_decode(maps, **options)[:100])
+    assert_same_people(scores, keypoints, twin_decode(maps, **options))
 
 
 @in_kernel_time

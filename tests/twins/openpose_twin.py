@@ -243,9 +243,12 @@ def sample(a: Peak, b: Peak, field: NDArray[np.float32], count: int) -> list[np.
     step_x, step_y = vx * np.float32(1 / (count - 1)), vy * np.float32(1 / (count - 1))
     values = []
     for index in range(count):
-        x = int(np.rint(step_x * np.float32(index) + a.x))
-        y = int(np.rint(step_y * np.float32(index) + a.y))
-        values.append(field[y, x, 0] * (vx / length) + field[y, x, 1] * (vy / length))
+        x, y = step_x * np.float32(index) + a.x, step_y * np.float32(index) + a.y
+        if index == count - 1:
+            x, y = b.x, b.y  # not a rounding error beside it
+        column, line = int(np.rint(x)), int(np.rint(y))
+        at_x, at_y = field[line, column]
+        values.append(at_x * (vx / length) + at_y * (vy / length))
     return values
 
 
@@ -265,5 +268,5 @@ def affinity_on_cells(
     passed = [bool(value > threshold) for value in values]
     if not (passed[0] and passed[3] and passed[4] and passed[7] and sum(passed) > 6):
         return np.float32(0)
-    in_order = [values[index] for index in (0, 7, 3, 4, 2, 5, 1, 6)]  # so that ties stay ties
-    return np.float32((float(in_order[0]) + float(in_order[1]) + sum(map(float, in_order[2:]))) / 8)
+    # In the order of the decoder's sum, so that equal affinities stay equal.
+    return np.float32(sum(float(values[index]) for index in (0, 7, 3, 4, 2, 5, 1, 6)) / 8)

@@ -36,3 +36,8 @@ def test_the_zoo_has_one():
 def test_what_does_not_fit_the_task_is_refused(before, after, complaint):
     with pytest.raises(ManifestError, match=complaint):
         parse(TEXT.replace(before, after, 1), ModelManifest, "net.yaml")
+
+
+def test_what_is_written_out_in_full_is_read_again():
+    manifest = load_manifest("resnet50")
+    assert ModelManifest.model_validate_json(manifest.model_dump_json()) == manifest

@@ -6,7 +6,7 @@ from twins.tracking_scene import count_switches, sights
 
 from agents.streams.synthetic import Scene
 from models.poses import UNTRACKED
-from models.skeletons import COCO17, Skeleton
+from models.skeletons import COCO17, SKELETONS
 from models.tracking import MAX_AGE_S, PoseTracker
 from models.tracking_kernel import LAST_ID, NEXT_ID
 
@@ -143,13 +143,18 @@ def test_the_answer_is_the_callers_own():
     assert first.tolist() == [1, 2, 3, 4]
 
 
-def test_a_skeleton_with_a_neck_is_tracked_too():
-    with_neck = Skeleton("with_neck", (*COCO17.keypoints, "neck"), ())
-    poses = SCENE.poses_at(0)
-    poses = np.concatenate((poses, poses[:, 5:7].mean(axis=1, keepdims=True)), axis=1)
-    tracker = PoseTracker(with_neck, 4)
+@pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=lambda skeleton: skeleton.name)
+def test_every_skeleton_is_tracked(skeleton):
+    """Keypoints that the scene does not have are put between the shoulders."""
+    found = SCENE.poses_at(0)
+    neck = found[:, 5:7].mean(axis=1)
+    columns = [
+        found[:, COCO17.keypoints.index(name)] if name in COCO17.keypoints else neck
+        for name in skeleton.keypoints
+    ]
+    tracker = PoseTracker(skeleton, 4)
     for at_s in (0.0, 0.1):
-        assert tracker.update(poses, at_s).tolist() == [1, 2, 3, 4]
+        assert tracker.update(np.stack(columns, axis=1), at_s).tolist() == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("shape", [(11, 17, 3), (1, 18, 3)])
