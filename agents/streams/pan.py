@@ -13,8 +13,8 @@ SIZE = (640, 480)
 FRAMES_PER_PHOTO = 200
 """8 s at 25 frames a second: time to look at everybody, slow enough for steady poses."""
 MARGIN = 1.15
-"""A photo is scaled to this many windows in its tighter direction: little way to go, but whole people
-in view. PoseNet 075 finds 3.6 people a frame at 1.15, 2.3 at 1.5."""
+"""A photo is scaled to this many windows in its tighter direction: little way to go, but whole
+people in view. PoseNet 075 finds 3.6 people a frame at 1.15, 2.3 at 1.5."""
 
 
 class PanSource:

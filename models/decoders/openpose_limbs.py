@@ -124,8 +124,7 @@ def _pair_up(work: Work, counts: tuple[int, int], threshold: np.float32, needs_b
     costs as much as two points.
     """
     ends, pairs, _ = work
-    first, second, passed = ends
-    starts_of, ends_of, failed, totals, xs, ys = pairs
+    passed, starts_of, ends_of = ends[2], pairs[0], pairs[1]
     count: Index = np.uint64(0)
     for j in range(np.uint64(counts[1])):
         _test_ends(ends, j, threshold, counts[0], needs_both)
@@ -133,20 +132,56 @@ def _pair_up(work: Work, counts: tuple[int, int], threshold: np.float32, needs_b
             starts_of[count] = i
             ends_of[count] = j
             count += np.uint64(passed[i])
+    return count
+
+
+@jit
+def _drop_hollow(
+    paf: NDArray[np.float32], channel: Index, work: Work, count: Index, threshold: np.float32
+) -> Index:
+    """Keep the pairs that pass at both points in the middle; return their number.
+
+    `_sample_cells` finds the same, but here nothing else is carried along: 20 % of a frame.
+    """
+    first, second, _ = work[0]
+    starts_of, ends_of = work[1][0], work[1][1]
+    kept: Index = np.uint64(0)
     for pair in range(count):
-        a, b = np.uint64(starts_of[pair]), np.uint64(ends_of[pair])
-        dx, dy = second[_ZERO, b] - first[_ZERO, a], second[_ONE, b] - first[_ONE, a]
+        i, j = np.uint64(starts_of[pair]), np.uint64(ends_of[pair])
+        start_x, start_y = first[_ZERO, i], first[_ONE, i]
+        dx, dy = second[_ZERO, j] - start_x, second[_ONE, j] - start_y
+        length = np.sqrt(dx * dx + dy * dy) + SHORTEST
+        ux, uy = dx / length, dy / length
+        step_x, step_y = dx * _CELL_STEP, dy * _CELL_STEP
+        x = np.uint64(np.int64(np.rint(step_x * _CELL_ORDER[0] + start_x)))
+        y = np.uint64(np.int64(np.rint(step_y * _CELL_ORDER[0] + start_y)))
+        passes = paf[y, x, channel] * ux + paf[y, x, channel + _ONE] * uy > threshold
+        x = np.uint64(np.int64(np.rint(step_x * _CELL_ORDER[1] + start_x)))
+        y = np.uint64(np.int64(np.rint(step_y * _CELL_ORDER[1] + start_y)))
+        passes &= paf[y, x, channel] * ux + paf[y, x, channel + _ONE] * uy > threshold
+        starts_of[kept], ends_of[kept] = starts_of[pair], ends_of[pair]
+        kept += np.uint64(passes)
+    return kept
+
+
+@jit
+def _begin(work: Work, count: Index, threshold: np.float32) -> None:
+    """Set the direction of each pair, and what its ends add to its sum and its failures."""
+    first, second, _ = work[0]
+    starts_of, ends_of, failed, totals, xs, ys = work[1]
+    for pair in range(count):
+        i, j = np.uint64(starts_of[pair]), np.uint64(ends_of[pair])
+        dx, dy = second[_ZERO, j] - first[_ZERO, i], second[_ONE, j] - first[_ONE, i]
         length = np.sqrt(dx * dx + dy * dy) + SHORTEST
         dx, dy = dx / length, dy / length
         xs[pair], ys[pair] = dx, dy
-        at_start = first[_TWO, a] * dx + first[_THREE, a] * dy
-        at_end = second[_TWO, b] * dx + second[_THREE, b] * dy
+        at_start = first[_TWO, i] * dx + first[_THREE, i] * dy
+        at_end = second[_TWO, j] * dx + second[_THREE, j] * dy
         start_fails, end_fails = not at_start > threshold, not at_end > threshold
         failed[pair] = np.uint8(start_fails) + np.uint8(end_fails)
         totals[pair] = (0.0 if start_fails else np.float64(at_start)) + (
             0.0 if end_fails else np.float64(at_end)
         )
-    return count
 
 
 @jit
@@ -182,6 +217,8 @@ def score_on_cells(
             side[2, i] = paf[cell_y, cell_x, channel]
             side[3, i] = paf[cell_y, cell_x, channel + _ONE]
     count: Index = _pair_up(work, counts, threshold, True)
+    count = _drop_hollow(paf, channel, work, count, threshold)
+    _begin(work, count, threshold)
     for step in range(len(_CELL_ORDER)):
         _sample_cells(paf, channel, work, count, _CELL_ORDER[step], threshold)
         count = _drop_failed(pairs, count)
@@ -202,8 +239,7 @@ def _sample_cells(
     sample: np.float32,
     threshold: np.float32,
 ) -> None:
-    """Look at the nearest cell of one point of each pair; one of the middle must not fail."""
-    weight = np.uint8(2 if CELL_SAMPLES // 2 - 1 <= sample <= CELL_SAMPLES // 2 else 1)
+    """Look at the nearest cell of one point of each pair."""
     first, second, _ = work[0]
     starts_of, ends_of, failed, totals, xs, ys = work[1]
     for pair in range(count):
@@ -215,7 +251,7 @@ def _sample_cells(
         at_x, at_y = paf[y, x, channel], paf[y, x, channel + _ONE]
         value = at_x * xs[pair] + at_y * ys[pair]
         totals[pair] += np.float64(value)
-        failed[pair] += weight if not value > threshold else np.uint8(0)
+        failed[pair] += not value > threshold
 
 
 @jit
@@ -234,6 +270,7 @@ def score_on_pixels(
             side[0, i], side[1, i] = x, y
             side[2, i], side[3, i] = field_at_pixel(fields, kind, np.uint64(x), np.uint64(y))
     count: Index = _pair_up(work, counts, threshold, False)
+    _begin(work, count, threshold)
     for step in range(len(_PIXEL_ORDER)):
         _sample_pixels(fields, kind, work, count, _PIXEL_ORDER[step], threshold)
         count = _drop_failed(pairs, count)

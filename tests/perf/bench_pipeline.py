@@ -62,9 +62,7 @@ def make_video(path: Path) -> str:
         if walking.exists():
             source = open_video(walking, is_paced=False)
         else:
-            source = open_stream(
-                "synthetic:?people=5&size=640x480", first_sequence=0, timeout_s=5
-            )
+            source = open_stream("synthetic:?people=5&size=640x480", first_sequence=0, timeout_s=5)
         stack.callback(source.close)
         container = stack.enter_context(av.open(str(path), "w"))
         stream = container.add_stream("libx264", rate=30, options={"preset": "veryfast"})
@@ -188,9 +186,7 @@ class _Unclosable:
         pass
 
 
-def stage_cpu_ms(
-    model: LoadedModel, sink: RedisSink, video: Path, count: int
-) -> dict[str, float]:
+def stage_cpu_ms(model: LoadedModel, sink: RedisSink, video: Path, count: int) -> dict[str, float]:
     """Measure each stage alone: CPU milliseconds of the process a frame."""
     source = open_video(video, loop=True, is_paced=False)
     lane = model.lanes[0]
@@ -284,8 +280,8 @@ def _bench_size(
                 f"{model.size[0]}x{model.size[1]}", model.precision, f"{source}, {shown}", people,
                 statistics.median(reference), statistics.median(measured), ratio, limit,
                 ratio / limit, counted,
-            )  # fmt: skip
-        )
+            )
+        )  # fmt: skip
     return rows
 
 
