@@ -141,7 +141,8 @@ def _drop_hollow(
 ) -> Index:
     """Keep the pairs that pass at both points in the middle; return their number.
 
-    `_sample_cells` finds the same, but here nothing else is carried along: 20 % of a frame.
+    `_sample_cells` finds the same, but here nothing else is carried along: 7 % at 20 people, 12 %
+    at 50.
     """
     first, second, _ = work[0]
     starts_of, ends_of = work[1][0], work[1][1]
