@@ -14,9 +14,10 @@ from typing import Any, TypeAlias, cast
 import numba
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from models.decoders.base import Outputs
+from models.decoders.checks import check_buffer, checked_options
 from models.errors import DecodeError, ManifestError
 from models.poses import PoseBuffer
 from models.skeletons import COCO17, Skeleton
@@ -70,7 +71,7 @@ class MoveNetDecoder:
                 f"the movenet decoder cannot fill skeleton {skeleton.name!r}",
                 hint=f"MoveNet has the keypoints of {COCO17.name!r}",
             )
-        settings = _checked(options)
+        settings = checked_options("movenet", MoveNetOptions, options)
         self.skeleton = skeleton
         self.capacity = settings.max_poses
         self._min_pose_score = settings.min_pose_score
@@ -84,11 +85,7 @@ class MoveNetDecoder:
             DecodeError: an output is missing, has another shape or type than the class says, or
                 the buffer is too small.
         """
-        if len(into.scores) < self.capacity or into.keypoints.shape[1:] != (KEYPOINTS, 3):
-            raise DecodeError(
-                f"the pose buffer has room for {into.keypoints.shape[:2]} (persons, keypoints)",
-                hint=f"make it PoseBuffer({self.capacity}, {KEYPOINTS})",
-            )
+        check_buffer(into, self.capacity, KEYPOINTS)
         keypoints = self._keypoints(outputs)
         scores = outputs.get("score")
         if scores is None:
@@ -117,19 +114,6 @@ class MoveNetDecoder:
                 hint=f"MoveNet's is float32 (persons, {KEYPOINTS * 3}), of at most {self.capacity}",
             )
         return np.ascontiguousarray(tensor).reshape(count, KEYPOINTS, 3)
-
-
-def _checked(options: Mapping[str, Any]) -> MoveNetOptions:
-    try:
-        return MoveNetOptions.model_validate(dict(options))
-    except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()
-        )
-        raise ManifestError(
-            f"bad options of the movenet decoder: {faults}",
-            hint=f"known: {', '.join(MoveNetOptions.model_fields)}",
-        ) from None
 
 
 def select(

@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from models.decoders.base import Outputs
+from models.decoders.checks import check_buffer, checked_map, checked_options
 from models.decoders.openpose_kernel import Maps, Scratch, Settings, compile_group, make_scratch
 from models.decoders.openpose_peaks import CHANNELS as HEATMAPS
 from models.decoders.openpose_peaks import FIELDS
@@ -87,7 +87,7 @@ class OpenPoseDecoder:
             raise ManifestError(
                 f"output stride {stride} is not positive", hint="published OpenPoses have 8"
             )
-        checked = _checked(options)
+        checked = checked_options("openpose", OpenPoseOptions, options)
         self.skeleton = skeleton
         self.capacity = checked.max_poses
         self._options = checked
@@ -116,12 +116,7 @@ class OpenPoseDecoder:
             DecodeError: an output is missing, has another shape or type than `CHANNELS` says, or
                 the buffer is too small.
         """
-        keypoint_count = len(self._targets)
-        if len(into.scores) < self.capacity or into.keypoints.shape[1:] != (keypoint_count, 3):
-            raise DecodeError(
-                f"the pose buffer has room for {into.keypoints.shape[:2]} (persons, keypoints)",
-                hint=f"make it PoseBuffer({self.capacity}, {keypoint_count})",
-            )
+        check_buffer(into, self.capacity, len(self._targets))
         maps = _maps(outputs)
         map_size = maps[0].shape[:2]
         if map_size != self._map_size:
@@ -141,40 +136,12 @@ class OpenPoseDecoder:
         return make_scratch(options.mode, height, width, options.max_candidates, self.capacity)
 
 
-def _checked(options: Mapping[str, Any]) -> OpenPoseOptions:
-    try:
-        return OpenPoseOptions.model_validate(dict(options))
-    except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()
-        )
-        raise ManifestError(
-            f"bad options of the openpose decoder: {faults}",
-            hint=f"known: {', '.join(OpenPoseOptions.model_fields)}",
-        ) from None
-
-
 def _maps(outputs: Outputs) -> Maps:
     """Return the two tensors as the kernel needs them."""
-    heatmap, paf = _tensor(outputs, "heatmap"), _tensor(outputs, "paf")
+    heatmap, paf = checked_map(outputs, "heatmap", CHANNELS), checked_map(outputs, "paf", CHANNELS)
     if paf.shape[:2] != heatmap.shape[:2] or 0 in heatmap.shape:
         raise DecodeError(
             f"the outputs are not maps of one size: heatmap {heatmap.shape[:2]}, "
             f"paf {paf.shape[:2]}"
         )
     return heatmap, paf
-
-
-def _tensor(outputs: Outputs, role: str) -> NDArray[np.float32]:
-    tensor = outputs.get(role)
-    if tensor is None:
-        raise DecodeError(
-            f"output {role!r} is missing", hint=f"the manifest must name {', '.join(CHANNELS)}"
-        )
-    if tensor.ndim != 3 or tensor.shape[2] != CHANNELS[role] or tensor.dtype != np.float32:
-        raise DecodeError(
-            f"output {role!r} is {tensor.dtype} {tensor.shape}",
-            hint=f"OpenPose's is float32 (height, width, {CHANNELS[role]})",
-        )
-    flags = tensor.flags
-    return tensor if flags.c_contiguous and flags.aligned else np.require(tensor, None, ["C", "A"])

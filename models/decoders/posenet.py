@@ -10,11 +10,10 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from models.decoders.base import Outputs
+from models.decoders.checks import check_buffer, checked_map, checked_options
 from models.decoders.posenet_kernel import (
     EDGES,
     KEYPOINTS,
@@ -86,7 +85,7 @@ class PoseNetDecoder:
                 f"output stride {stride} is not positive",
                 hint="published PoseNets have 8, 16 or 32",
             )
-        settings = _checked(options)
+        settings = checked_options("posenet", PoseNetOptions, options)
         self.skeleton = skeleton
         self.capacity = settings.max_poses
         threshold = settings.score_threshold
@@ -111,11 +110,7 @@ class PoseNetDecoder:
             DecodeError: an output is missing, has another shape or type than `CHANNELS` says, or
                 the buffer is too small.
         """
-        if len(into.scores) < self.capacity or into.keypoints.shape[1:] != (KEYPOINTS, 3):
-            raise DecodeError(
-                f"the pose buffer has room for {into.keypoints.shape[:2]} (persons, keypoints)",
-                hint=f"make it PoseBuffer({self.capacity}, {KEYPOINTS})",
-            )
+        check_buffer(into, self.capacity, KEYPOINTS)
         maps = _maps(outputs)
         map_size = maps[0].shape[:2]
         if map_size != self._map_size:
@@ -131,42 +126,14 @@ class PoseNetDecoder:
         compile_group()
 
 
-def _checked(options: Mapping[str, Any]) -> PoseNetOptions:
-    try:
-        return PoseNetOptions.model_validate(dict(options))
-    except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()
-        )
-        raise ManifestError(
-            f"bad options of the posenet decoder: {faults}",
-            hint=f"known: {', '.join(PoseNetOptions.model_fields)}",
-        ) from None
-
-
 def _maps(outputs: Outputs) -> Maps:
     """Return the four tensors in the order of `CHANNELS`, as the kernel needs them."""
-    heatmap = _tensor(outputs, "heatmap")
-    offset = _tensor(outputs, "offset")
-    forward = _tensor(outputs, "displacement_forward")
-    backward = _tensor(outputs, "displacement_backward")
+    heatmap = checked_map(outputs, "heatmap", CHANNELS)
+    offset = checked_map(outputs, "offset", CHANNELS)
+    forward = checked_map(outputs, "displacement_forward", CHANNELS)
+    backward = checked_map(outputs, "displacement_backward", CHANNELS)
     size = heatmap.shape[:2]
     if not offset.shape[:2] == forward.shape[:2] == backward.shape[:2] == size or 0 in size:
         sizes = ", ".join(f"{role} {outputs[role].shape[:2]}" for role in CHANNELS)
         raise DecodeError(f"the outputs are not maps of one size: {sizes}")
     return heatmap, offset, forward, backward
-
-
-def _tensor(outputs: Outputs, role: str) -> NDArray[np.float32]:
-    tensor = outputs.get(role)
-    if tensor is None:
-        raise DecodeError(
-            f"output {role!r} is missing", hint=f"the manifest must name {', '.join(CHANNELS)}"
-        )
-    if tensor.ndim != 3 or tensor.shape[2] != CHANNELS[role] or tensor.dtype != np.float32:
-        raise DecodeError(
-            f"output {role!r} is {tensor.dtype} {tensor.shape}",
-            hint=f"PoseNet's is float32 (height, width, {CHANNELS[role]})",
-        )
-    flags = tensor.flags
-    return tensor if flags.c_contiguous and flags.aligned else np.require(tensor, None, ["C", "A"])
