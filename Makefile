@@ -35,7 +35,8 @@ lock: ## Renew both lock files (needs uv)
 	  --no-annotate --custom-compile-command "make lock" --group build pyproject.toml \
 	  --output-file requirements.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	  --no-annotate --custom-compile-command "make lock" --group dev --extra eval --extra convert pyproject.toml --constraint requirements.lock \
+	  --no-annotate --custom-compile-command "make lock" --group dev --extra eval --extra convert pyproject.toml \
+	  --constraint requirements.lock \
 	  --output-file requirements-dev.lock
 
 clean: ## Remove the environment and every cache of this checkout
