@@ -26,6 +26,7 @@ check: .venv/ready-dev ## Format, lint, types, import contracts and the fast tes
 
 perf: .venv/ready-dev ## Print the performance tables (ratios measured side by side)
 	@$(BIN)/python tests/perf/bench_grouping.py
+	@$(BIN)/python tests/perf/bench_openpose.py
 	@$(BIN)/python tests/perf/bench_tracking.py
 	@$(BIN)/python tests/perf/bench_wire.py
 	@$(BIN)/python tests/perf/bench_pipeline.py
