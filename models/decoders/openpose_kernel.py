@@ -191,10 +191,14 @@ def _close_merging(limb: int, count: int, limbs: Limbs, peaks: Peaks, persons: P
 
 
 @jit
-def _add_limbs(limb: int, pairs: int, people: int, shared: Shared, merges: bool) -> int:
-    """Choose the limbs of a kind and add them to the persons; return the persons there are."""
-    _, _, peaks, work, limbs, persons = shared
-    count = choose_limbs(limb, peaks, work, pairs, limbs)
+def _add_limbs(
+    limb: int, count: int, limbs: Limbs, peaks: Peaks, persons: Persons, state: tuple[int, bool]
+) -> int:
+    """Add the limbs of a kind to the persons; return the persons there are.
+
+    ``state`` is how many there were, and whether the last limbs merge them.
+    """
+    people, merges = state
     if limb < _EARS:
         return _grow(limb, count, limbs, peaks, persons, people)
     if merges:
@@ -257,7 +261,7 @@ def group_on_cells(maps: Maps, settings: Settings, scratch: CellScratch, output:
     """
     heat, paf = maps
     rows, shared = scratch
-    found, order, peaks, work, _, persons = shared
+    found, order, peaks, work, limbs, persons = shared
     find_cell_peaks(heat, settings[0], rows, found)
     for part in range(PARTS):
         select(found, part, order, found[3][part], settings[5], peaks)
@@ -266,7 +270,8 @@ def group_on_cells(maps: Maps, settings: Settings, scratch: CellScratch, output:
     people = 0
     for limb in range(len(_TABLE)):
         pairs = score_on_cells(paf, limb, peaks, np.float32(settings[1]), work)
-        people = _add_limbs(limb, pairs, people, shared, settings[7])
+        count = choose_limbs(limb, peaks, work, pairs, limbs)
+        people = _add_limbs(limb, count, limbs, peaks, persons, (people, settings[7]))
     return _write(people, settings, shared, output)
 
 
@@ -277,7 +282,7 @@ def group_on_pixels(maps: Maps, settings: Settings, scratch: PixelScratch, outpu
     """
     heat, paf = maps
     rows, starts, is_out, fields, shared = scratch
-    found, order, peaks, work, _, persons = shared
+    found, order, peaks, work, limbs, persons = shared
     find_pixel_peaks(heat, settings[0], rows, found)
     for part in range(PARTS):
         sort_by_column(found, part, starts, order)
@@ -288,7 +293,8 @@ def group_on_pixels(maps: Maps, settings: Settings, scratch: PixelScratch, outpu
     people = 0
     for limb in range(len(_TABLE)):
         pairs = score_on_pixels(fields, limb, peaks, np.float32(settings[1]), work)
-        people = _add_limbs(limb, pairs, people, shared, settings[7])
+        count = choose_limbs(limb, peaks, work, pairs, limbs)
+        people = _add_limbs(limb, count, limbs, peaks, persons, (people, settings[7]))
     return _write(people, settings, shared, output)
 
 

@@ -210,6 +210,18 @@ def select(
 
 
 @jit
+def mark_highest(
+    scores: NDArray[np.float32], count: int, most: int, is_high: NDArray[np.uint8]
+) -> None:
+    """Mark the highest of the first ``count`` scores, of equal ones the first."""
+    for i in range(np.uint64(count)):
+        before = 0
+        for j in range(np.uint64(count)):
+            before += (scores[j] > scores[i]) | ((scores[j] == scores[i]) & (j < i))
+        is_high[i] = before < most
+
+
+@jit
 def refine(heat: NDArray[np.float32], peaks: Peaks) -> None:
     """Move peaks that are on cells to the top of the parabolas through their neighbors."""
     height, width = heat.shape[0], heat.shape[1]

@@ -160,6 +160,22 @@ def test_the_worst_cases_stay_bounded_and_sorted(make, cells, mode):
     np.testing.assert_allclose(scores, [pose.score for pose in twin_poses][:7], atol=1e-5)
 
 
+@pytest.mark.parametrize("levels", [None, 4])
+@pytest.mark.parametrize("mode", ["fast", "reference"])
+def test_of_too_many_pairs_those_of_the_highest_peaks_stay(mode, levels):
+    """Necks to the left, shoulders to the right, 64 each; some as high as others if rounded."""
+    maps = make_scatter((16, 32))
+    maps["heatmap"][..., [part for part in range(19) if part not in (1, 2)]] = 0
+    maps["heatmap"][:, 16:, 1] = maps["heatmap"][:, :16, 2] = 0
+    maps["paf"][..., 1::2] = 0
+    if levels:
+        maps["heatmap"] = np.ceil(maps["heatmap"] * levels) / np.float32(levels)
+    options = {"mode": mode, "min_keypoints": 2, "min_mean_score": 0.0}
+    found = decode(maps, **options)
+    assert len(found[0]) == 32
+    assert_same_people(*found, twin_decode(maps, **options))
+
+
 def test_a_plateau_is_one_peak_in_fast_mode():
     maps = make_plateau((9, 8))
     maps["paf"][:] = 0

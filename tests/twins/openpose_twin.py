@@ -1,6 +1,7 @@
 """The slow and obvious OpenPose grouping in plain numpy that the compiled one must agree with."""
 
 import functools
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ LIMBS = [
 ]  # fmt: skip
 """(from, to, channel of x): written again on purpose, from the maps' description."""
 EARS_TO_SHOULDERS = (17, 18)
+FEW_PEAKS = 32
 Maps = dict[str, NDArray[np.float32]]
 Affinity = Callable[..., np.float32]
 
@@ -63,13 +65,18 @@ def decode(
         heat, paf, cells = upsample(heat), upsample(paf), 4
         peaks = [strict_peaks(heat[..., part], threshold, keep) for part in range(PARTS)]
         affinity_of: Affinity = affinity_on_pixels
+        first_test, most = either_end_passes, 2600
     else:
         peaks = [cell_peaks(heat[..., part], threshold) for part in range(PARTS)]
         affinity_of = affinity_on_cells
+        first_test, most = ends_and_middle_pass, 1024
     peaks = [highest(found, max_candidates) for found in peaks]
     merge = mode == "fast" if merge_fragments is None else merge_fragments
-    passing = functools.partial(affinity_of, threshold=np.float32(affinity_threshold))
-    entries = assemble(peaks, paf, passing, merge)
+    affinity_from = np.float32(affinity_threshold)
+    passing = functools.partial(affinity_of, threshold=affinity_from)
+    passes_first = functools.partial(first_test, threshold=affinity_from)
+    few = functools.partial(limited, passes_first=passes_first, most=most)
+    entries = assemble(peaks, paf, passing, few, merge)
     poses = [
         finish(entry, stride / cells)
         for entry in entries
@@ -174,13 +181,18 @@ def top_of_parabola(before: np.float32, here: np.float32, after: np.float32) -> 
 
 
 def assemble(
-    peaks: list[list[Peak]], paf: NDArray[np.float32], affinity_of: Affinity, merge: bool
+    peaks: list[list[Peak]],
+    paf: NDArray[np.float32],
+    affinity_of: Affinity,
+    few: Callable[..., tuple[list[Peak], list[Peak]]],
+    merge: bool,
 ) -> list[Entry]:
     """Grow persons limb by limb; ``merge`` says whether the ears' last limbs join two of them."""
     entries: list[Entry] = []
     for limb, (start, end, channel) in enumerate(LIMBS):
-        along = functools.partial(affinity_of, field=paf[..., channel : channel + 2])
-        for a, b, affinity in best_pairs(peaks[start], peaks[end], along):
+        field = paf[..., channel : channel + 2]
+        along = functools.partial(affinity_of, field=field)
+        for a, b, affinity in best_pairs(*few(peaks[start], peaks[end], field), along):
             owner_a = next((e for e in entries if e.peaks.get(start) is a), None)
             owner_b = next((e for e in entries if e.peaks.get(end) is b), None)
             if limb not in EARS_TO_SHOULDERS:
@@ -223,6 +235,21 @@ def close_merging(entries, owners, parts, pair, affinity) -> None:
             owner.count += 1
 
 
+def limited(
+    starts: list[Peak],
+    ends: list[Peak],
+    field: NDArray[np.float32],
+    *,
+    passes_first: Callable[..., bool],
+    most: int,
+) -> tuple[list[Peak], list[Peak]]:
+    """Return the peaks, or only the highest if too many pairs of them pass first."""
+    pairs = itertools.product(starts, ends) if len(starts) * len(ends) > most else ()
+    if sum(passes_first(a, b, field) for a, b in pairs) <= most:
+        return starts, ends
+    return highest(starts, FEW_PEAKS), highest(ends, FEW_PEAKS)
+
+
 def best_pairs(
     starts: list[Peak], ends: list[Peak], affinity_of: Affinity
 ) -> list[tuple[Peak, Peak, float]]:
@@ -250,6 +277,17 @@ def sample(a: Peak, b: Peak, field: NDArray[np.float32], count: int) -> list[np.
         at_x, at_y = field[line, column]
         values.append(at_x * (vx / length) + at_y * (vy / length))
     return values
+
+
+def either_end_passes(a: Peak, b: Peak, field: NDArray[np.float32], threshold: np.float32) -> bool:
+    return any(value > threshold for value in sample(a, b, field, 2))
+
+
+def ends_and_middle_pass(
+    a: Peak, b: Peak, field: NDArray[np.float32], threshold: np.float32
+) -> bool:
+    values = sample(a, b, field, 8)
+    return all(values[index] > threshold for index in (0, 3, 4, 7))
 
 
 def affinity_on_pixels(
