@@ -38,7 +38,8 @@ def quantize(model: Any, pictures: Sequence[Pixels], spec: InputSpec) -> Any:
     Raises:
         ConversionError: NNCF cannot quantize this network.
     """
-    nncf.set_log_level(logging.ERROR)
+    # Not nncf.set_log_level: it also changes the handlers of everybody else.
+    logging.getLogger("nncf").setLevel(logging.ERROR)
     try:
         with redirect_stdout(io.StringIO()):  # its progress bars
             return nncf.quantize(
