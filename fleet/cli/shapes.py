@@ -138,7 +138,8 @@ def _accelerator_warnings(accelerators: list[Json]) -> list[str]:
         name = f"accelerator {each['id']}"
         if each["state"] in ("silent", "failed"):
             found.append(f"{name} is {each['state']}{_cause(each)}")
-        if each["unsent"]:
+        # A moment's reports are always on their way; more than a second's are held up.
+        if each["unsent"] > max(1.0, each["fps"]):
             found.append(f"{name}: {each['unsent']} reports wait for Redis")
         if each["lost"]:
             found.append(f"{name}: {each['lost']} reports lost while Redis was away")

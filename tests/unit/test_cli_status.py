@@ -119,8 +119,8 @@ def test_an_empty_fleet_has_something_to_say(show):
         ),
         (
             make_heartbeat(),
-            make_throughput(unsent=7),
-            "accelerator pi/cpu:CPU: 7 reports wait for Redis",
+            make_throughput(unsent=70),
+            "accelerator pi/cpu:CPU: 70 reports wait for Redis",
         ),
         (
             make_heartbeat(),
